@@ -1,0 +1,161 @@
+"""What an engine is: it loads one checkpoint at a time and turns token ids into completions.
+
+An engine class has a light half, which runs where no engine is installed or started
+(`identity`, `check_options`), and a heavy half (`load`, `generate`, `score`, `close`), which
+runs in a worker process. Heavy libraries are imported in the heavy half only.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from ptharness.lineage import Checkpoint
+from ptharness.protocol import Sampling
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """The manifest's `engine:` entry and what the plan adds to it.
+
+    `options` are the engine's own (dtype, memory fraction, ...). `needed_tokens` is the
+    longest prompt plus completion of the plan: enough for every request, so an engine may
+    use it to bound its memory; it is no part of a unit's key.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    needed_tokens: int | None = None
+    log_file: str | None = None
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What an engine can promise; the contract tests ask for exactly this.
+
+    `reproducible`: the same request gives the same samples alone and among others.
+    `swaps`: serves several checkpoints of one architecture from one start.
+    `adapters`: serves LoRA adapters on a base. `scores`: gives log-likelihoods.
+    `window`: requests that should be in flight to keep it busy.
+    """
+
+    reproducible: bool = True
+    swaps: bool = False
+    adapters: bool = False
+    scores: bool = True
+    window: int = 256
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """How a checkpoint came into the engine, and whether its weights were verified.
+
+    `reason` says why a cold start was needed where a swap was hoped for.
+    """
+
+    checkpoint: str
+    how: Literal["cold", "swap", "adapter"]
+    seconds: float
+    verified: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class GenerateRequest:
+    """Draw `samples` completions of one prompt; `index` is the caller's own.
+
+    `stop_token_ids` holds the checkpoint's end-of-sequence ids: the engine's own are ignored.
+    Sample j uses a stream derived from `seed` and j alone.
+    """
+
+    index: int
+    prompt_token_ids: tuple[int, ...]
+    samples: int
+    seed: int
+    sampling: Sampling
+    stop_token_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sample. `token_logprobs_nats` are the model's at temperature 1, one per token.
+
+    `token_ids` holds a final end-of-sequence or stop token too; `text` is decoded with the
+    checkpoint's own tokenizer and not yet cut at stop strings. `finish_reason` is stop or length.
+    """
+
+    token_ids: tuple[int, ...]
+    token_logprobs_nats: tuple[float, ...]
+    text: str
+    finish_reason: str
+
+
+@dataclass(frozen=True)
+class Generated:
+    """The completions of one request, in sample order."""
+
+    index: int
+    completions: tuple[Completion, ...]
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """The log-likelihood of a continuation after a context, both as token ids."""
+
+    index: int
+    context_token_ids: tuple[int, ...]
+    continuation_token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Log-probability in nats of each continuation token; greedy if each was the likeliest."""
+
+    index: int
+    token_logprobs_nats: tuple[float, ...]
+    greedy: bool
+
+
+class Engine(ABC):
+    """Base of every engine. One instance lives in one worker process.
+
+    `load` raises `CheckpointError` where the checkpoint is at fault (the engine then stays
+    usable for the next one, by a fresh start if need be) and `EngineError` where the engine
+    is. `generate` and `score` pull requests lazily, keep about `capabilities.window` of them
+    in flight, and yield each result as it finishes, in any order.
+    """
+
+    name: ClassVar[str]
+    capabilities: ClassVar[Capabilities]
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self.settings = settings
+
+    @classmethod
+    def check_options(cls, options: Mapping[str, Any]) -> None:
+        """Raise `EngineError` for an option that is unknown, malformed or not allowed."""
+
+    @classmethod
+    @abstractmethod
+    def identity(cls, settings: EngineSettings) -> Mapping[str, str]:
+        """What a unit's key says of the engine: version, dtype, quantisation, device, ...
+
+        Light: it must not import the engine's library.
+        """
+
+    @abstractmethod
+    def load(self, checkpoint: Checkpoint) -> LoadReport:
+        """Make `checkpoint` the one that the next requests are for."""
+
+    @abstractmethod
+    def generate(self, requests: Iterable[GenerateRequest]) -> Iterator[Generated]:
+        """Yield the completions of each request as they finish."""
+
+    def score(self, requests: Iterable[ScoreRequest]) -> Iterator[Scored]:
+        """Yield the log-likelihood of each request's continuation as they finish."""
+        raise NotImplementedError(f"engine {self.name!r} gives no log-likelihoods")
+
+    def close(self) -> None:
+        """Give back memory and processes. The instance is not used afterwards."""

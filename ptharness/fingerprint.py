@@ -1,0 +1,204 @@
+"""Content digests of checkpoints, files and values; digests of files are remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from ptharness.errors import CheckpointError
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+WEIGHT_SUFFIXES = (".safetensors",)
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
+
+_CONFIG_KEYS_WITHOUT_EFFECT = frozenset(
+    # The engine's dtype is pinned, end-of-sequence ids and lengths go with each request,
+    # and the others are notes of the library that wrote the file.
+    {
+        "_name_or_path",
+        "bos_token_id",
+        "dtype",
+        "eos_token_id",
+        "name_or_path",
+        "pad_token_id",
+        "torch_dtype",
+        "transformers_version",
+        "use_cache",
+    }
+)
+
+
+def cache_directory() -> Path:
+    """Where things that can be rebuilt are remembered between runs, per user.
+
+    `PTHARNESS_CACHE` moves it.
+    """
+    return Path(os.environ.get("PTHARNESS_CACHE") or platformdirs.user_cache_dir("ptharness"))
+
+
+def digest(*values: Any) -> str:
+    """32 hexadecimal digits of the SHA-256 of values, independent of mapping order."""
+    text = json.dumps(values, sort_keys=True, default=_plain, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    return str(value)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content, remembered by its size, modification time and inode."""
+    status = path.stat()
+    remembered = (
+        cache_directory()
+        / "digests"
+        / digest(str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ino)
+    )
+    try:
+        return remembered.read_text()
+    except OSError:
+        pass
+    with path.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    write_atomically(remembered, content.encode())
+    return content
+
+
+def files_digest(paths: Iterable[Path]) -> str:
+    """One digest of several files' names and contents, read in parallel."""
+    ordered = sorted(paths)
+    with ThreadPoolExecutor() as pool:
+        return digest(
+            [
+                [path.name, content]
+                for path, content in zip(ordered, pool.map(file_digest, ordered), strict=True)
+            ]
+        )
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a small file in one step: a reader sees the old content or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """The safetensors files of a checkpoint. Raises `CheckpointError` where there are none."""
+    files = sorted(path for path in directory.glob("*") if path.suffix in WEIGHT_SUFFIXES)
+    if files:
+        return files
+    pickles = sorted(p.name for p in directory.glob("*") if p.suffix in PICKLE_SUFFIXES)
+    if pickles:
+        raise CheckpointError(
+            f"{directory}: only pickled weights ({', '.join(pickles[:3])}); a pickle can run "
+            "code when it is read: convert it to safetensors"
+        )
+    raise CheckpointError(f"{directory}: no *.safetensors file; is this a checkpoint folder?")
+
+
+def weights_digest(directory: Path) -> str:
+    """Digest of the weights alone."""
+    return files_digest(weight_files(directory))
+
+
+def tokenizer_digest(directory: Path) -> str:
+    """Digest of the tokenizer's files and chat template."""
+    return files_digest(p for name in TOKENIZER_FILES if (p := directory / name).is_file())
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """`config.json` of a checkpoint. Raises `CheckpointError` if missing or broken."""
+    path = directory / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: missing; is this a checkpoint folder?") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path}: is not a JSON object")
+    return config
+
+
+def architecture_config(directory: Path) -> dict[str, Any]:
+    """The part of `config.json` that decides what the weights compute."""
+    config = read_config(directory)
+    return {k: v for k, v in config.items() if k not in _CONFIG_KEYS_WITHOUT_EFFECT}
+
+
+@cache
+def tensor_shapes(path: Path) -> Mapping[str, tuple[int, ...]]:
+    """Names and shapes of a safetensors file's tensors, from its header alone.
+
+    Raises `CheckpointError` where the header is broken or the file is shorter than it says.
+    """
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            if not 0 < size < 100_000_000:
+                raise ValueError("no safetensors header")
+            header = json.loads(file.read(size))
+        tensors = {k: v for k, v in header.items() if k != "__metadata__"}
+        expected = 8 + size + max((v["data_offsets"][1] for v in tensors.values()), default=0)
+        actual = path.stat().st_size
+        if actual != expected:
+            raise ValueError(f"holds {actual} bytes where its header says {expected}")
+        return {name: tuple(entry["shape"]) for name, entry in tensors.items()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: not a whole safetensors file: {error}") from error
+
+
+def architecture_digest(directory: Path) -> str:
+    """Equal for checkpoints whose weights fit each other's place in a running engine."""
+    shapes = {
+        name: shape
+        for path in weight_files(directory)
+        for name, shape in tensor_shapes(path).items()
+    }
+    return digest(architecture_config(directory), sorted(shapes.items()))
+
+
+def stop_token_ids(directory: Path) -> tuple[int, ...]:
+    """End-of-sequence ids that the checkpoint itself names in generation_config or config."""
+    ids: list[int] = []
+    for name in ("generation_config.json", "config.json"):
+        path = directory / name
+        if not path.is_file():
+            continue
+        try:
+            value = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
+        except (OSError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"{path}: cannot be read as JSON: {error}") from error
+        if value is not None:
+            ids += value if isinstance(value, list) else [value]
+            break
+    return tuple(dict.fromkeys(int(i) for i in ids))

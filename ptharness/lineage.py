@@ -1,0 +1,143 @@
+"""Checkpoints, the stages that made them, and the graph they form: frozen values, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ptharness.errors import ManifestError
+from ptharness.taxonomy import Interface, Provenance, Role
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The training step that made a checkpoint from its parents.
+
+    `provenance`, `interface` and `roles` are what the method plugin or the manifest
+    *declares*; what the data shows is measured elsewhere and never stored here.
+    """
+
+    method: str
+    parents: tuple[str, ...]
+    provenance: Provenance
+    interface: Interface
+    roles: tuple[Role, ...]
+    reason: str = ""
+    teacher: str | None = None
+    step: int | None = None
+    trajectories: Path | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights, tokenizer and chat template on disk, and the stage that made them.
+
+    `directory` holds the weights; with `adapter`, a LoRA adapter folder that is served on top
+    of them. `source` is what the manifest says (a path or a hub id). The same weights under
+    two names with different `replicate` give two independent sets of samples.
+    """
+
+    name: str
+    directory: Path
+    source: str
+    adapter: Path | None = None
+    replicate: int = 0
+    stage: Stage | None = None
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Names of the checkpoints this one was trained from; empty for a root."""
+        return self.stage.parents if self.stage else ()
+
+    @property
+    def tokenizer_directory(self) -> Path:
+        """The adapter's folder if it brings a tokenizer, else the weights' folder."""
+        if self.adapter and (self.adapter / "tokenizer_config.json").exists():
+            return self.adapter
+        return self.directory
+
+
+@dataclass(frozen=True)
+class Edge:
+    """An ordered pair of checkpoints to compare; `relation` is edge, path or teacher."""
+
+    source: str
+    target: str
+    relation: str
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """The directed acyclic graph of checkpoints, parents before children.
+
+    Raises `ManifestError` where the checkpoints do not form one: an unknown parent or
+    teacher, or a cycle (which is named).
+    """
+
+    name: str
+    checkpoints: tuple[Checkpoint, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "checkpoints", _parents_first(self.checkpoints))
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Checkpoint]:
+        """The checkpoints under their names."""
+        return {checkpoint.name: checkpoint for checkpoint in self.checkpoints}
+
+    @cached_property
+    def depths(self) -> Mapping[str, int]:
+        """Stages on the longest way from a root: 0 for a root."""
+        depths: dict[str, int] = {}
+        for checkpoint in self.checkpoints:
+            depths[checkpoint.name] = max(
+                (depths[parent] + 1 for parent in checkpoint.parents), default=0
+            )
+        return depths
+
+    def edges(self) -> Iterator[Edge]:
+        """Parent -> child, then root -> checkpoint over two or more stages, then teacher."""
+        for child in self.checkpoints:
+            for parent in child.parents:
+                yield Edge(parent, child.name, "edge")
+        for child in self.checkpoints:
+            for root in self._roots_of(child.name):
+                if root != child.name and root not in child.parents:
+                    yield Edge(root, child.name, "path")
+        for child in self.checkpoints:
+            if child.stage and child.stage.teacher:
+                yield Edge(child.stage.teacher, child.name, "teacher")
+
+    def _roots_of(self, name: str) -> list[str]:
+        parents = self.by_name[name].parents
+        if not parents:
+            return [name]
+        return list(dict.fromkeys(root for parent in parents for root in self._roots_of(parent)))
+
+
+def _parents_first(checkpoints: tuple[Checkpoint, ...]) -> tuple[Checkpoint, ...]:
+    """Order parents (and teachers) before children, otherwise as written; name any cycle."""
+    by_name = {checkpoint.name: checkpoint for checkpoint in checkpoints}
+    ordered: dict[str, Checkpoint] = {}
+
+    def visit(checkpoint: Checkpoint, trail: tuple[str, ...]) -> None:
+        if checkpoint.name in trail:
+            cycle = " -> ".join((*trail[trail.index(checkpoint.name) :], checkpoint.name))
+            raise ManifestError(
+                f"the checkpoints form a cycle: {cycle}; remove one of these parents",
+                key=f"checkpoints.{checkpoint.name}.parent",
+            )
+        if checkpoint.name in ordered:
+            return
+        teacher = checkpoint.stage.teacher if checkpoint.stage else None
+        for other in (*checkpoint.parents, *((teacher,) if teacher else ())):
+            visit(by_name[other], (*trail, checkpoint.name))
+        ordered[checkpoint.name] = checkpoint
+
+    for checkpoint in checkpoints:
+        visit(checkpoint, ())
+    return tuple(ordered.values())

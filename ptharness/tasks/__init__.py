@@ -1,0 +1,1 @@
+"""Tasks: what makes prompts and scores responses."""
