@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, is_dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +154,6 @@ def architecture_config(directory: Path) -> dict[str, Any]:
     return {k: v for k, v in config.items() if k not in _CONFIG_KEYS_WITHOUT_EFFECT}
 
 
-@cache
 def tensor_shapes(path: Path) -> Mapping[str, tuple[int, ...]]:
     """Names and shapes of a safetensors file's tensors, from its header alone.
 
