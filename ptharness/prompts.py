@@ -7,7 +7,9 @@ holds token ids, so an engine needs no tokenizer to use it.
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -60,15 +62,18 @@ class PromptSetHeader:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """A header and one row per request, in document order (`schema.PROMPTS`)."""
+    """A header and one row per request, in document order (`schema.PROMPTS`).
+
+    What `from_table` gives back has two columns more: `prompt_digest` and `occurrence`.
+    """
 
     header: PromptSetHeader
     rows: pa.Table
 
     def to_table(self) -> pa.Table:
         """One table with the header in its metadata."""
-        fields = {**self.header.__dict__}
-        return self.rows.cast(PROMPTS).replace_schema_metadata({"header": json.dumps(fields)})
+        rows = _with_digests(self.rows.select(PROMPTS.names).cast(PROMPTS))
+        return rows.replace_schema_metadata({"header": json.dumps(self.header.__dict__)})
 
     @classmethod
     def from_table(cls, table: pa.Table) -> PromptSet:
@@ -89,3 +94,25 @@ class PromptSet:
         """The rows of documents [start, start + count)."""
         begin, end = self.document_starts[start], self.document_starts[start + count]
         return self.rows.slice(begin, end - begin)
+
+
+def _with_digests(rows: pa.Table) -> pa.Table:
+    """Add `prompt_digest` (of the token ids alone) and `occurrence` (0 for the first of equals).
+
+    Together they name a request by its content, so that neither keys nor seeds depend on what
+    a task or an item is called.
+    """
+    prompts = rows["prompt_token_ids"].to_pylist()
+    continuations = rows["continuation_token_ids"].to_pylist()
+    digests, occurrences, seen = [], [], Counter[str]()
+    for prompt, continuation in zip(prompts, continuations, strict=True):
+        parts = [np.asarray(ids or (), dtype="<i4").tobytes() for ids in (prompt, continuation)]
+        text = hashlib.sha256(len(parts[0]).to_bytes(8, "little") + b"".join(parts)).hexdigest()[
+            :32
+        ]
+        digests.append(text)
+        occurrences.append(seen[text])
+        seen[text] += 1
+    return rows.append_column("prompt_digest", pa.array(digests, pa.string())).append_column(
+        "occurrence", pa.array(occurrences, pa.int32())
+    )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 SAMPLE_BLOCK = 16
 """Samples of one generation unit. Constant, so that more samples only add blocks."""
@@ -31,6 +33,27 @@ class Sampling:
     max_tokens: int = 256
     stop: tuple[str, ...] = ()
     skip_special_tokens: bool = True
+
+
+_NAMES_IN_TASKS = {"until": "stop", "max_gen_toks": "max_tokens", "max_new_tokens": "max_tokens"}
+
+
+def resolve_sampling(task_generation: Mapping[str, Any], overrides: Mapping[str, Any]) -> Sampling:
+    """A task's own generation settings with the manifest's laid over them.
+
+    `task_generation` speaks lm-eval's names (`until`, `max_gen_toks`, `do_sample`);
+    `do_sample: false` there means temperature 0 unless the manifest sets a temperature.
+    """
+    values = {_NAMES_IN_TASKS.get(name, name): value for name, value in task_generation.items()}
+    if values.get("do_sample") is False:
+        values["temperature"] = 0.0
+    elif values.get("do_sample") and "temperature" not in values:
+        values["temperature"] = 1.0
+    values |= {name: value for name, value in overrides.items() if value is not None}
+    stop = values.get("stop") or ()
+    values["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)
+    known = {field.name: type(field.default) for field in fields(Sampling)}
+    return Sampling(**{n: known[n](v) for n, v in values.items() if n in known and v is not None})
 
 
 def derive_seed(*parts: str | int) -> int:

@@ -51,3 +51,150 @@ GENERATIONS = pa.schema(
 )
 """One row per completion, or per scored continuation (`greedy` set, no text); `row` counts
 the prompt set's rows within the unit."""
+
+_METRIC_VALUES = pa.list_(
+    pa.field(
+        "item",
+        pa.struct([("metric", pa.string()), ("filter", pa.string()), ("value", pa.float64())]),
+    )
+)
+_RAW_VALUES = pa.list_(
+    pa.field(
+        "item",
+        pa.struct([("metric", pa.string()), ("filter", pa.string()), ("value", pa.string())]),
+    )
+)
+
+SCORES = pa.schema(
+    [
+        pa.field("document", pa.int32()),
+        pa.field("sample", pa.int32()),
+        pa.field("answer", pa.string()),
+        pa.field("score", pa.float64()),
+        pa.field("correct", pa.bool_()),
+        pa.field("scores", _METRIC_VALUES),
+        pa.field("raw", _RAW_VALUES),
+        pa.field("error", pa.string()),
+    ]
+)
+"""One row per document and sample, in that order; `sample` is null where a filter took all
+samples together. `error` says why a scorer gave up on it."""
+
+AGGREGATES = pa.schema(
+    [
+        pa.field("metric", pa.string()),
+        pa.field("filter", pa.string()),
+        pa.field("value", pa.float64()),
+        pa.field("stderr", pa.float64()),
+        pa.field("samples", pa.int32()),
+    ]
+)
+
+# --- published tables: a contract with users' notebooks; add columns freely, rename none -----
+
+TAGS = (
+    _field("lineage", _TAG, "Name of the lineage."),
+    _field("checkpoint", _TAG, "Name of the checkpoint in the manifest."),
+    _field("stage", pa.int32(), "Stages on the longest way from a root; 0 for a root."),
+    _field("step", pa.int64(), "Training step of the stage, where the manifest gives one."),
+    _field("parents", _NAMES, "Checkpoints it was trained from; empty for a root."),
+    _field("method", _TAG, "Kind of stage, as its method plugin names it; null for a root."),
+    _field("interface", _TAG, "How the correction was attached to the trajectories."),
+    _field("provenance", _TAG, "Declared: whose trajectories the stage learned from."),
+    _field("role", _NAMES, "Declared: what the stage is meant to do."),
+)
+
+CHECKPOINTS = pa.schema(
+    [
+        *TAGS,
+        _field("teacher", pa.string(), "Teacher of a distillation."),
+        _field("path", pa.string(), "Where the manifest says that it is."),
+        _field("replicate", pa.int32(), "Number of the independent repetition."),
+        _field("fingerprint", pa.string(), "Digest of the weights (and of the adapter)."),
+        _field("parameters", pa.int64(), "Number of stored weights."),
+        _field("tokenizer_fingerprint", pa.string(), "Digest of tokenizer and chat template."),
+        _field("evidence", pa.string(), "What in the folder speaks for the declared method."),
+        _field("declaration", pa.string(), "Why provenance and role are declared so."),
+    ]
+)
+
+DOCUMENTS = pa.schema(
+    [
+        _field("lineage", _TAG, "Name of the lineage."),
+        _field("task", _TAG, "Name of the task."),
+        _field("item", pa.string(), "Index in the evaluation split and a hash of the content."),
+        _field("cluster", pa.string(), "Items of one cluster are not independent."),
+        _field("prompt", pa.string(), "As the first checkpoint that used it was asked."),
+        _field("gold", pa.string(), "The right answer as the task states it."),
+        _field("metadata", pa.string(), "Further fields of the document, as JSON."),
+    ]
+)
+
+SAMPLES = pa.schema(
+    [
+        *TAGS,
+        _field("task", _TAG, "Name of the task."),
+        _field("item", pa.string(), "Index in the evaluation split and a hash of the content."),
+        _field("cluster", pa.string(), "Items of one cluster are not independent."),
+        _field("sample", pa.int32(), "Number of the completion, from 0."),
+        _field("prompt_digest", pa.string(), "Digest of the prompt's token ids."),
+        _field("completion", pa.string(), "Text, cut at the stop strings; null for choices."),
+        _field("finish_reason", _TAG, "stop, or length where max_tokens cut it off."),
+        _field("prompt_tokens", pa.int32(), "Tokens of the prompt."),
+        _field("completion_tokens", pa.int32(), "Tokens of the completion, its end included."),
+        _field("logprob_nats", pa.float64(), "Log-probability of the completion, in nats."),
+        _field("answer", pa.string(), "What the primary filter extracted, or the choice made."),
+        _field("score", pa.float64(), "Value of the primary metric."),
+        _field("correct", pa.bool_(), "Null where the primary metric is not a yes/no."),
+        _field("scores", _METRIC_VALUES, "Every metric and filter with its value."),
+        _field(
+            "choice_logprobs_nats",
+            pa.list_(pa.field("item", pa.float64())),
+            "Log-likelihood of each choice, in nats; null for completions.",
+        ),
+        _field("seed", pa.int64(), "Seed of the request that the sample belongs to."),
+        _field("protocol", _TAG, "Key of the protocol in run.json."),
+        _field("unit", _TAG, "Key of the generation unit that holds the tokens."),
+        _field("error", pa.string(), "Why the scorer gave up on this sample; null if it did not."),
+    ]
+)
+
+ITEMS = pa.schema(
+    [
+        *TAGS,
+        _field("task", _TAG, "Name of the task."),
+        _field("item", pa.string(), "Index in the evaluation split and a hash of the content."),
+        _field("cluster", pa.string(), "Items of one cluster are not independent."),
+        _field("n", pa.int32(), "Samples with a yes/no score."),
+        _field("c", pa.int32(), "Correct ones among them."),
+        _field("mean_score", pa.float64(), "Mean of the primary metric over the samples."),
+        _field("completion_tokens", pa.int64(), "Sum over the samples, in tokens."),
+        _field("truncated", pa.int32(), "Samples that max_tokens cut off."),
+    ]
+)
+
+METRICS = pa.schema(
+    [
+        *TAGS,
+        _field("task", _TAG, "Name of the task."),
+        _field("metric", _TAG, "lm-eval's name, or pass@k, or truncation_rate."),
+        _field("filter", _TAG, "Name of the filter pipeline; none if there is none."),
+        _field("value", pa.float64(), "At one sample lm-eval's; else the mean over samples."),
+        _field("stderr", pa.float64(), "Standard error, clustered where the task has clusters."),
+        _field("ci_low", pa.float64(), "Lower end of the 95 % confidence interval."),
+        _field("ci_high", pa.float64(), "Upper end of the 95 % confidence interval."),
+        _field("ci_method", _TAG, "How the interval was made."),
+        _field("n", pa.int32(), "Items."),
+        _field("samples", pa.int32(), "Samples per item."),
+        _field("is_primary", pa.bool_(), "Whether score and correct show this metric."),
+    ]
+)
+
+PUBLISHED = {
+    "checkpoints": CHECKPOINTS,
+    "documents": DOCUMENTS,
+    "samples": SAMPLES,
+    "items": ITEMS,
+    "metrics": METRICS,
+}
+"""Published tables under their names; `samples` is a folder of files, the others are files."""

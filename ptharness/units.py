@@ -1,0 +1,100 @@
+"""What there is to do, as values: generation units, score units, metrics units, jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ptharness.lineage import Checkpoint
+from ptharness.prompts import Kind
+from ptharness.protocol import Sampling
+from ptharness.tasks.base import Task, TaskSettings
+
+
+@dataclass(frozen=True)
+class GenerationUnit:
+    """Checkpoint x task x protocol x shard of documents x block of samples.
+
+    `stream` is what the random streams are derived from beside prompt and block: root seed,
+    weights' digest, replicate. `documents` counts from `first_document`, `samples` from
+    `first_sample`.
+    """
+
+    key: str
+    checkpoint: str
+    task: str
+    prompt_set: str
+    kind: Kind
+    first_document: int
+    documents: int
+    first_sample: int
+    samples: int
+    rows: int
+    sampling: Sampling
+    stop_token_ids: tuple[int, ...]
+    stream: tuple[int | str, ...]
+
+    @property
+    def completions(self) -> int:
+        """Completions (or scored continuations) in this unit."""
+        return self.rows * self.samples
+
+    def __str__(self) -> str:
+        last = self.first_document + self.documents - 1
+        return f"{self.checkpoint} x {self.task} documents {self.first_document}-{last}"
+
+
+@dataclass(frozen=True)
+class ScoreUnit:
+    """What the scorers make of all sample blocks of one shard."""
+
+    key: str
+    checkpoint: str
+    task: str
+    prompt_set: str
+    first_document: int
+    documents: int
+    generation_keys: tuple[str, ...]
+    stop: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class MetricsUnit:
+    """A task's own aggregates over all shards of one checkpoint."""
+
+    key: str
+    checkpoint: str
+    task: str
+    score_keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One checkpoint and the units to generate with it, in order."""
+
+    checkpoint: Checkpoint
+    units: tuple[GenerationUnit, ...]
+
+
+@dataclass(frozen=True)
+class ScoringContext:
+    """What a scoring process needs to rebuild a task."""
+
+    task: Task
+    settings: TaskSettings
+    primary: tuple[str, str]
+    binary: bool
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Something that could not be done, by name, for run.json and the exit code."""
+
+    checkpoint: str
+    task: str
+    stage: str
+    message: str
+
+    def to_json(self) -> Mapping[str, str]:
+        """Plain values."""
+        return dict(self.__dict__)
