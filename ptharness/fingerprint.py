@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -173,6 +174,15 @@ def tensor_shapes(path: Path) -> Mapping[str, tuple[int, ...]]:
         return {name: tuple(entry["shape"]) for name, entry in tensors.items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: not a whole safetensors file: {error}") from error
+
+
+def parameter_count(directory: Path) -> int:
+    """Number of stored weights."""
+    return sum(
+        math.prod(shape)
+        for path in weight_files(directory)
+        for shape in tensor_shapes(path).values()
+    )
 
 
 def architecture_digest(directory: Path) -> str:

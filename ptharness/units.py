@@ -70,10 +70,14 @@ class MetricsUnit:
 
 @dataclass(frozen=True)
 class Job:
-    """One checkpoint and the units to generate with it, in order."""
+    """One checkpoint and the units to generate with it, in order.
+
+    `careful`: an engine died on these; ask for little at a time.
+    """
 
     checkpoint: Checkpoint
     units: tuple[GenerationUnit, ...]
+    careful: bool = False
 
 
 @dataclass(frozen=True)

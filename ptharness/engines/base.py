@@ -145,6 +145,10 @@ class Engine(ABC):
         Light: it must not import the engine's library.
         """
 
+    @classmethod
+    def preload(cls) -> None:
+        """Import what `load` will need, called while the plan is still being made."""
+
     @abstractmethod
     def load(self, checkpoint: Checkpoint) -> LoadReport:
         """Make `checkpoint` the one that the next requests are for."""

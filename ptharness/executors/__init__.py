@@ -1,0 +1,1 @@
+"""Executors: what hands jobs to workers, here or on a cluster."""

@@ -1,0 +1,252 @@
+"""What there is to do: lineage x tasks x protocols -> ordered units with content keys. Pure.
+
+The keys decide everything about resuming and caching. A generation key holds what the drawn
+tokens depend on and nothing else (no path, no name, no lineage, no batch size); a score key
+adds what the scorers depend on. Units that are in the store drop out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from ptharness import fingerprint
+from ptharness.fingerprint import digest
+from ptharness.lineage import Checkpoint
+from ptharness.prompts import PromptSet
+from ptharness.protocol import SAMPLE_BLOCK, SHARD_DOCUMENTS, Sampling, resolve_sampling
+from ptharness.tasks.base import Task, TaskSettings
+from ptharness.units import GenerationUnit, Job, MetricsUnit, ScoreUnit, ScoringContext
+
+KEY_VERSION = 1
+
+
+@dataclass(frozen=True)
+class CheckpointPrint:
+    """The digests of one checkpoint: what of it the keys contain."""
+
+    weights: str
+    architecture: str
+    engine_group: str
+    tokenizer: str
+    stop_token_ids: tuple[int, ...]
+    parameters: int
+    positions: int | None
+
+
+@dataclass(frozen=True)
+class PlannedTask:
+    """A task for one checkpoint: its prompts and how samples are drawn."""
+
+    task: Task
+    settings: TaskSettings
+    prompt_set: str
+    prompts: PromptSet
+    sampling: Sampling | None
+    samples: int
+    protocol: str
+    protocol_card: Mapping[str, object]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """All units of one checkpoint x task, done or not."""
+
+    checkpoint: Checkpoint
+    planned: PlannedTask
+    generation: tuple[GenerationUnit, ...]
+    scores: tuple[ScoreUnit, ...]
+    metrics: MetricsUnit
+
+    @property
+    def scoring_context(self) -> ScoringContext:
+        """What a scoring process needs for these units."""
+        header = self.planned.prompts.header
+        return ScoringContext(
+            self.planned.task, self.planned.settings, header.primary, header.binary
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that belongs to the evaluation, and what of it is still to be done."""
+
+    work: tuple[Work, ...]
+    jobs: tuple[Job, ...]
+    engine_starts: int
+    needed_tokens: int
+
+    def missing(self, done: Collection[str]) -> Iterator[GenerationUnit]:
+        """Generation units whose key is not in `done`."""
+        return (unit for w in self.work for unit in w.generation if unit.key not in done)
+
+
+def read_prints(checkpoint: Checkpoint) -> CheckpointPrint:
+    """Digest a checkpoint's files. Raises `CheckpointError` for what cannot be evaluated."""
+    directory = checkpoint.directory
+    weights = fingerprint.weights_digest(directory)
+    if checkpoint.adapter:
+        weights = digest(
+            weights,
+            fingerprint.weights_digest(checkpoint.adapter),
+            fingerprint.file_digest(checkpoint.adapter / "adapter_config.json"),
+        )
+    config = fingerprint.read_config(directory)
+    positions = config.get("max_position_embeddings")
+    return CheckpointPrint(
+        weights=weights,
+        architecture=digest(fingerprint.architecture_config(directory)),
+        engine_group=fingerprint.architecture_digest(directory),
+        tokenizer=fingerprint.tokenizer_digest(checkpoint.tokenizer_directory),
+        stop_token_ids=fingerprint.stop_token_ids(directory),
+        parameters=fingerprint.parameter_count(directory),
+        positions=positions if isinstance(positions, int) else None,
+    )
+
+
+def plan_work(
+    checkpoint: Checkpoint,
+    prints: CheckpointPrint,
+    planned: PlannedTask,
+    engine_identity: Mapping[str, str],
+    *,
+    limit: int | None = None,
+) -> Work:
+    """Cut one checkpoint x task into units. `limit` takes the first documents only."""
+    header = planned.prompts.header
+    documents = header.documents if limit is None else min(limit, header.documents)
+    generation: list[GenerationUnit] = []
+    scores: list[ScoreUnit] = []
+    for first in range(0, documents, SHARD_DOCUMENTS):
+        count = min(SHARD_DOCUMENTS, documents - first)
+        rows = planned.prompts.slice_documents(first, count)
+        prompts_key = digest(rows["prompt_digest"].to_pylist(), rows["occurrence"].to_pylist())
+        blocks = [
+            _generation_unit(
+                checkpoint,
+                prints,
+                planned,
+                engine_identity,
+                block,
+                prompts_key,
+                first,
+                count,
+                rows.num_rows,
+            )
+            for block in _blocks(planned.samples)
+        ]
+        generation += blocks
+        generation_keys = tuple(unit.key for unit in blocks)
+        score_key = digest(
+            "score",
+            KEY_VERSION,
+            generation_keys,
+            header.score_digest,
+            header.primary,
+            rows["document_digest"].to_pylist(),
+            planned.sampling and planned.sampling.stop,
+        )
+        scores.append(
+            ScoreUnit(
+                score_key,
+                checkpoint.name,
+                header.task,
+                planned.prompt_set,
+                first,
+                count,
+                generation_keys,
+                planned.sampling.stop if planned.sampling else (),
+            )
+        )
+    score_keys = tuple(unit.key for unit in scores)
+    metrics_key = digest("metrics", KEY_VERSION, score_keys, header.score_digest)
+    return Work(
+        checkpoint,
+        planned,
+        tuple(generation),
+        tuple(scores),
+        MetricsUnit(metrics_key, checkpoint.name, header.task, score_keys),
+    )
+
+
+def _blocks(samples: int) -> Iterator[tuple[int, int]]:
+    """(first sample, samples) of each block; only the last may be short."""
+    for first in range(0, samples, SAMPLE_BLOCK):
+        yield first, min(SAMPLE_BLOCK, samples - first)
+
+
+def _generation_unit(
+    checkpoint: Checkpoint,
+    prints: CheckpointPrint,
+    planned: PlannedTask,
+    engine_identity: Mapping[str, str],
+    block: tuple[int, int],
+    prompts_key: str,
+    first_document: int,
+    documents: int,
+    rows: int,
+) -> GenerationUnit:
+    model = (prints.weights, prints.architecture, prints.tokenizer)
+    stream = (planned.seed, prints.weights, checkpoint.replicate)
+    if planned.sampling is None:
+        # A log-likelihood draws nothing: it is the same for every seed and replicate.
+        drawing: tuple[object, ...] = ()
+    else:
+        drawing = (asdict(planned.sampling), prints.stop_token_ids, stream, block)
+    return GenerationUnit(
+        key=digest("generation", KEY_VERSION, model, prompts_key, drawing, dict(engine_identity)),
+        checkpoint=checkpoint.name,
+        task=planned.prompts.header.task,
+        prompt_set=planned.prompt_set,
+        kind=planned.prompts.header.kind,
+        first_document=first_document,
+        documents=documents,
+        first_sample=block[0],
+        samples=block[1],
+        rows=rows,
+        sampling=planned.sampling or Sampling(),
+        stop_token_ids=prints.stop_token_ids,
+        stream=stream,
+    )
+
+
+def sampling_of(prompts: PromptSet, overrides: Mapping[str, object]) -> Sampling | None:
+    """How completions are drawn; None for log-likelihoods, which draw nothing."""
+    if prompts.header.kind == "loglikelihood":
+        return None
+    return resolve_sampling(prompts.header.generation, overrides)
+
+
+def make_plan(
+    work: Sequence[Work], prints: Mapping[str, CheckpointPrint], done: Collection[str]
+) -> Plan:
+    """Order the missing units into jobs: checkpoints that share an engine follow each other."""
+    jobs: dict[str, list[GenerationUnit]] = {}
+    seen = set(done)
+    for w in work:
+        for unit in w.generation:
+            if unit.key not in seen:
+                seen.add(unit.key)
+                jobs.setdefault(w.checkpoint.name, []).append(unit)
+    checkpoints = {w.checkpoint.name: w.checkpoint for w in work}
+    groups = list(dict.fromkeys(prints[name].engine_group for name in jobs))
+    ordered = sorted(jobs, key=lambda name: groups.index(prints[name].engine_group))
+    return Plan(
+        work=tuple(work),
+        jobs=tuple(Job(checkpoints[name], tuple(jobs[name])) for name in ordered),
+        engine_starts=len(groups),
+        needed_tokens=max((_needed_tokens(w) for w in work), default=0),
+    )
+
+
+def _needed_tokens(work: Work) -> int:
+    """Tokens of the longest request: prompt and all that may follow."""
+    import pyarrow.compute as pc
+
+    rows = work.planned.prompts.rows
+    prompt = pc.list_value_length(rows["prompt_token_ids"])
+    if work.planned.sampling is not None:
+        return int(pc.max(prompt).as_py() or 0) + work.planned.sampling.max_tokens
+    continuation = pc.fill_null(pc.list_value_length(rows["continuation_token_ids"]), 0)
+    return int(pc.max(pc.add(prompt, continuation)).as_py() or 0)
