@@ -69,7 +69,13 @@ def near_misses(wrong: str, legal: Iterable[str], *, most: int = 3) -> str:
     " (did you mean 'dpo'?)"
     """
     names = sorted(set(legal))
-    close = difflib.get_close_matches(wrong, names, n=most, cutoff=0.6)
+    folded = {name.casefold().replace("-", "_"): name for name in reversed(names)}
+    close = [
+        folded[name]
+        for name in difflib.get_close_matches(
+            wrong.casefold().replace("-", "_"), folded, n=most, cutoff=0.6
+        )
+    ]
     if close:
         return f" (did you mean {' or '.join(repr(name) for name in close)}?)"
     if names and len(names) <= 40:
