@@ -16,7 +16,14 @@ from ptharness.lineage import Checkpoint
 from ptharness.prompts import PromptSet
 from ptharness.protocol import SAMPLE_BLOCK, SHARD_DOCUMENTS, Sampling, resolve_sampling
 from ptharness.tasks.base import Task, TaskSettings
-from ptharness.units import GenerationUnit, Job, MetricsUnit, ScoreUnit, ScoringContext
+from ptharness.units import (
+    DOCUMENT_TIME_LIMIT_S,
+    GenerationUnit,
+    Job,
+    MetricsUnit,
+    ScoreUnit,
+    ScoringContext,
+)
 
 KEY_VERSION = 1
 
@@ -76,10 +83,6 @@ class Plan:
     jobs: tuple[Job, ...]
     engine_starts: int
     needed_tokens: int
-
-    def missing(self, done: Collection[str]) -> Iterator[GenerationUnit]:
-        """Generation units whose key is not in `done`."""
-        return (unit for w in self.work for unit in w.generation if unit.key not in done)
 
 
 def read_prints(checkpoint: Checkpoint) -> CheckpointPrint:
@@ -146,6 +149,7 @@ def plan_work(
             header.primary,
             rows["document_digest"].to_pylist(),
             planned.sampling and planned.sampling.stop,
+            DOCUMENT_TIME_LIMIT_S,
         )
         scores.append(
             ScoreUnit(
@@ -236,17 +240,18 @@ def make_plan(
         work=tuple(work),
         jobs=tuple(Job(checkpoints[name], tuple(jobs[name])) for name in ordered),
         engine_starts=len(groups),
-        needed_tokens=max((_needed_tokens(w) for w in work), default=0),
+        needed_tokens=max((needed_tokens(w.planned) for w in work), default=0),
     )
 
 
-def _needed_tokens(work: Work) -> int:
+def needed_tokens(planned: PlannedTask) -> int:
     """Tokens of the longest request: prompt and all that may follow."""
     import pyarrow.compute as pc
 
-    rows = work.planned.prompts.rows
-    prompt = pc.list_value_length(rows["prompt_token_ids"])
-    if work.planned.sampling is not None:
-        return int(pc.max(prompt).as_py() or 0) + work.planned.sampling.max_tokens
-    continuation = pc.fill_null(pc.list_value_length(rows["continuation_token_ids"]), 0)
-    return int(pc.max(pc.add(prompt, continuation)).as_py() or 0)
+    rows = planned.prompts.rows
+    tokens = pc.list_value_length(rows["prompt_token_ids"])
+    if planned.sampling is None:
+        following = pc.list_value_length(rows["continuation_token_ids"])
+        tokens = pc.add(tokens, pc.fill_null(following, 0))
+    longest = int(pc.max(tokens).as_py() or 0)
+    return longest + (planned.sampling.max_tokens if planned.sampling else 0)

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from ptharness.lineage import Checkpoint
-from ptharness.prompts import Kind
+from ptharness.prompts import Kind, Template
 from ptharness.protocol import Sampling
 from ptharness.tasks.base import Task, TaskSettings
+
+DOCUMENT_TIME_LIMIT_S = 60.0
+"""A scorer may take this long for all samples of one document; part of a score unit's key."""
+
+
+@dataclass(frozen=True)
+class PromptsUnit:
+    """The prompts of one task for one tokenizer and template."""
+
+    key: str
+    task: str
+    tokenizer_directory: Path
+    template: Template
 
 
 @dataclass(frozen=True)
@@ -66,6 +80,10 @@ class MetricsUnit:
     checkpoint: str
     task: str
     score_keys: tuple[str, ...]
+
+
+ScoringUnit = PromptsUnit | ScoreUnit | MetricsUnit
+"""What a scoring process makes."""
 
 
 @dataclass(frozen=True)

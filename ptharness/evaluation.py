@@ -1,0 +1,325 @@
+"""The main job: a lineage goes in, tagged tables come out.
+
+    resolve -> prompts -> plan -> generate (worker) -> score (scoring processes) -> publish
+
+Generation and scoring run at the same time: a shard is scored as soon as its last sample
+block is in the store, and a task's metrics are made as soon as its last shard is scored.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ptharness.errors import CheckpointError, ManifestError
+from ptharness.executors.base import Executor, UnitFailed, WorkerContext, WorkerRestarted
+from ptharness.manifest import read_manifest
+from ptharness.planner import CheckpointPrint, Plan, Work, make_plan, plan_work, read_prints
+from ptharness.plugins import Plugins, load_plugins
+from ptharness.preparation import prepare
+from ptharness.publish import publish
+from ptharness.resolve import Evaluation, resolve
+from ptharness.results import Results
+from ptharness.scoring import Done, Failed, ScoringPool
+from ptharness.store import UnitStore, remove_leftovers
+from ptharness.units import Failure, MetricsUnit, ScoreUnit, ScoringContext
+from ptharness.worker import CheckpointFailed, Event, JobDone, Loaded, UnitDone
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for beside the manifest; the options of `ptharness run`.
+
+    `tasks` keeps only these of the manifest's; `samples` and `engine` override it; `limit`
+    takes the first documents of each task.
+    """
+
+    manifest: Path
+    out: Path = Path("results")
+    tasks: tuple[str, ...] = ()
+    samples: int | None = None
+    engine: str | None = None
+    executor: str = "local"
+    limit: int | None = None
+    plugins: tuple[str, ...] = ()
+    blocked_plugins: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+
+
+class Observer:
+    """Is told how a run goes; the base class says nothing. Subclass it to show something."""
+
+    def preparing(self, done: int, total: int) -> None:
+        """Prompt sets are being built."""
+
+    def planned(self, plan: Plan, cached: int) -> None:
+        """The plan stands; `cached` completions are in the store already."""
+
+    def event(self, event: Event | UnitFailed | WorkerRestarted) -> None:
+        """Something happened in a worker."""
+
+    def scoring(self, pending: int) -> None:
+        """So many units wait to be scored."""
+
+    def failed(self, failure: Failure) -> None:
+        """Something could not be done; the run goes on."""
+
+
+def evaluate(
+    manifest: str | Path,
+    out: str | Path = "results",
+    *,
+    tasks: Sequence[str] = (),
+    samples: int | None = None,
+    engine: str | None = None,
+    executor: str = "local",
+    limit: int | None = None,
+    plugins: Sequence[str] = (),
+    observer: Observer | None = None,
+) -> Results:
+    """Evaluate every checkpoint of a manifest and publish `<out>/<lineage>/`.
+
+    What is stored already is not made again. Failures of single checkpoints or tasks do not
+    stop the others: they are listed in `Results.run["failures"]`.
+
+    Raises:
+        PtharnessError: the manifest, a plugin or the results folder is unusable.
+    """
+    request = Request(
+        manifest=Path(manifest),
+        out=Path(out),
+        tasks=tuple(tasks),
+        samples=samples,
+        engine=engine,
+        executor=executor,
+        limit=limit,
+        plugins=tuple(plugins),
+        command=tuple(sys.argv),
+    )
+    return run(request, observer or Observer())
+
+
+def run(request: Request, observer: Observer) -> Results:
+    """Carry out a request; see `evaluate`."""
+    session = Session.open(request, observer)
+    try:
+        plan = session.prepare()
+        session.execute(plan)
+    finally:
+        session.close()
+    return session.publish(plan)
+
+
+@dataclass
+class Session:
+    """One evaluation under way."""
+
+    request: Request
+    observer: Observer
+    plugins: Plugins
+    evaluation: Evaluation
+    store: UnitStore
+    pool: ScoringPool
+    executor: Executor
+    folder: Path
+    prints: dict[str, CheckpointPrint] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    engine_loads: list[Mapping[str, object]] = field(default_factory=list)
+    timings: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    started: float = field(default_factory=time.time)
+
+    @classmethod
+    def open(cls, request: Request, observer: Observer) -> Session:
+        """Read the manifest, load plugins, resolve all names. Starts no process."""
+        plugins = load_plugins(request.plugins, request.blocked_plugins)
+        evaluation = resolve(
+            read_manifest(request.manifest),
+            plugins.registry,
+            tasks=request.tasks,
+            samples=request.samples,
+            engine=request.engine,
+        )
+        if evaluation.lineage.name == "units":
+            raise ManifestError(
+                "a lineage cannot be named 'units': that folder holds the units; rename it",
+                path=request.manifest,
+                key="lineage",
+            )
+        out = request.out.absolute()
+        folder = out / evaluation.lineage.name
+        store = UnitStore(out / "units")
+        remove_leftovers(store.root)
+        executor_class = plugins.registry.executors.get(request.executor)
+        context = WorkerContext(
+            evaluation.engine, store.root, folder / "logs" / "engine.log", evaluation.plugin_files
+        )
+        pool = ScoringPool(
+            store.root,
+            log_file=folder / "logs" / "scoring.log",
+            plugin_files=evaluation.plugin_files,
+            processes=max(1, min(8, (os.cpu_count() or 2) // 2)),
+        )
+        return cls(
+            request, observer, plugins, evaluation, store, pool, executor_class(context), folder
+        )
+
+    def fail(self, failure: Failure) -> None:
+        """Remember a failure and tell of it."""
+        self.failures.append(failure)
+        self.observer.failed(failure)
+
+    def prepare(self, *, warm: bool = True) -> Plan:
+        """Digest checkpoints, build prompts, plan. With `warm`, the worker starts meanwhile."""
+        begun = time.monotonic()
+        for checkpoint in self.evaluation.lineage.checkpoints:
+            try:
+                self.prints[checkpoint.name] = read_prints(checkpoint)
+            except CheckpointError as error:
+                self.fail(Failure(checkpoint.name, "", "checkpoint", str(error)))
+        known = len(self.failures)
+
+        def on_progress(done: int, total: int) -> None:
+            if warm:
+                # Prompts are missing, so there will be something to generate.
+                self.executor.warm()
+            self.observer.preparing(done, total)
+
+        prepared = prepare(
+            self.evaluation, self.prints, self.store, self.pool, self.failures, on_progress
+        )
+        for failure in self.failures[known:]:
+            self.observer.failed(failure)
+        identity = self.evaluation.engine.identity(self.evaluation.engine_settings)
+        work = [
+            plan_work(
+                p.checkpoint,
+                self.prints[p.checkpoint.name],
+                p.planned,
+                identity,
+                limit=self.request.limit,
+            )
+            for p in prepared
+        ]
+        done = {
+            unit.key
+            for w in work
+            for unit in w.generation
+            if self.store.has("generation", unit.key)
+        }
+        plan = make_plan(work, self.prints, done)
+        cached = {u.key: u.completions for w in work for u in w.generation if u.key in done}
+        self.observer.planned(plan, sum(cached.values()))
+        self.timings["preparation_s"] = time.monotonic() - begun
+        return plan
+
+    def execute(self, plan: Plan) -> None:
+        """Generate and score what is missing."""
+        scoring = _Scoring(plan.work, self.store, self.pool)
+        settings = self.evaluation.engine_settings_for(plan.needed_tokens)
+        for event in self.executor.run(plan.jobs, settings):
+            if event is not None:
+                self._handle(event, plan, scoring)
+            self._take(scoring, self.pool.poll())
+        begun = time.monotonic()
+        while self.pool.pending:
+            self._take(scoring, self.pool.poll(0.2))
+        self.timings["scoring_after_generation_s"] = time.monotonic() - begun
+
+    def _handle(
+        self, event: Event | UnitFailed | WorkerRestarted, plan: Plan, scoring: _Scoring
+    ) -> None:
+        match event:
+            case UnitDone(key):
+                scoring.generated(key)
+            case Loaded(report):
+                self.engine_loads.append(dict(report.__dict__))
+                self.timings["engine_load_s"] += report.seconds
+            case JobDone(_, seconds):
+                self.timings["generation_s"] += seconds
+            case CheckpointFailed(checkpoint, message):
+                self.fail(Failure(checkpoint, "", "checkpoint", message))
+            case UnitFailed(unit, message):
+                self.fail(Failure(unit.checkpoint, unit.task, "generation", f"{unit}: {message}"))
+        self.observer.event(event)
+
+    def _take(self, scoring: _Scoring, outcomes: Iterable[Done | Failed]) -> None:
+        for outcome in outcomes:
+            if isinstance(outcome, Done):
+                scoring.made(outcome.unit.key)
+            else:
+                for checkpoint in scoring.checkpoints[outcome.unit.key]:
+                    self.fail(Failure(checkpoint, outcome.unit.task, "scoring", outcome.message))
+        self.observer.scoring(self.pool.pending)
+
+    def close(self) -> None:
+        """End every process."""
+        self.executor.close()
+        self.pool.close()
+
+    def publish(self, plan: Plan) -> Results:
+        """Write the tables, tell the plugins, and open the results."""
+        begun = time.monotonic()
+        publish(
+            self.folder,
+            self.evaluation,
+            plan.work,
+            self.prints,
+            self.store,
+            failures=self.failures,
+            engine_loads=self.engine_loads,
+            timings=self.timings,
+            started=datetime.fromtimestamp(self.started, UTC),
+            command=self.request.command,
+        )
+        self.timings["publish_s"] = time.monotonic() - begun
+        results = Results(self.folder)
+        self.plugins.run_finished(results)
+        return results
+
+
+class _Scoring:
+    """Submits score units when their samples are there, and metrics units after those."""
+
+    def __init__(self, work: Sequence[Work], store: UnitStore, pool: ScoringPool) -> None:
+        self.store, self.pool = store, pool
+        self.units: dict[str, tuple[ScoreUnit | MetricsUnit, ScoringContext]] = {}
+        self.missing: dict[str, set[str]] = {}
+        self.waiting_for: dict[str, list[str]] = defaultdict(list)
+        self.checkpoints: dict[str, list[str]] = defaultdict(list)
+        for w in work:
+            generated = {u.key for u in w.generation if store.has("generation", u.key)}
+            scored = {u.key for u in w.scores if store.has("score", u.key)}
+            for score in w.scores:
+                self._add(score, "score", set(score.generation_keys) - generated, w)
+            self._add(w.metrics, "metrics", set(w.metrics.score_keys) - scored, w)
+
+    def _add(self, unit: ScoreUnit | MetricsUnit, kind: str, missing: set[str], work: Work) -> None:
+        self.checkpoints[unit.key].append(work.checkpoint.name)
+        if unit.key in self.units or self.store.has(kind, unit.key):  # type: ignore[arg-type]
+            return
+        self.units[unit.key] = (unit, work.scoring_context)
+        self.missing[unit.key] = missing
+        for key in missing:
+            self.waiting_for[key].append(unit.key)
+        if not missing:
+            self.pool.submit(*self.units[unit.key])
+
+    def generated(self, key: str) -> None:
+        """A generation unit is in the store."""
+        self._supply(key)
+
+    def made(self, key: str) -> None:
+        """A score unit is in the store."""
+        self._supply(key)
+
+    def _supply(self, key: str) -> None:
+        for waiting in self.waiting_for.pop(key, ()):
+            self.missing[waiting].discard(key)
+            if not self.missing[waiting]:
+                self.pool.submit(*self.units[waiting])

@@ -1,0 +1,142 @@
+"""Prompt sets for every checkpoint x task: remembered ones read, missing ones built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+
+from ptharness.errors import ManifestError
+from ptharness.fingerprint import digest
+from ptharness.lineage import Checkpoint
+from ptharness.planner import CheckpointPrint, PlannedTask, needed_tokens, sampling_of
+from ptharness.prompts import PromptSet
+from ptharness.resolve import Evaluation, ResolvedTask
+from ptharness.scoring import Failed, ScoringPool
+from ptharness.store import UnitStore
+from ptharness.units import Failure, PromptsUnit, ScoringContext
+
+PROMPTS_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A task for a checkpoint, ready to be planned."""
+
+    checkpoint: Checkpoint
+    planned: PlannedTask
+
+
+def prompts_key(task: ResolvedTask, prints: CheckpointPrint) -> str:
+    """What a prompt set depends on: the task's inputs, the tokenizer, the template."""
+    return digest(
+        "prompts",
+        PROMPTS_VERSION,
+        task.task.inputs_digest(task.settings),
+        prints.tokenizer,
+        task.template,
+    )
+
+
+def prepare(
+    evaluation: Evaluation,
+    prints: Mapping[str, CheckpointPrint],
+    store: UnitStore,
+    pool: ScoringPool,
+    failures: list[Failure],
+    on_progress: Callable[[int, int], None],
+) -> list[Prepared]:
+    """Every checkpoint x task with its prompts; what cannot be prepared joins `failures`.
+
+    Prompts are built in scoring processes: building wants lm-eval, datasets and a tokenizer,
+    and this process stays free of them.
+    """
+    wanted: dict[str, tuple[ResolvedTask, Checkpoint]] = {}
+    pairs: list[tuple[Checkpoint, ResolvedTask, str]] = []
+    for checkpoint in evaluation.lineage.checkpoints:
+        if checkpoint.name not in prints:
+            continue
+        for task in evaluation.tasks:
+            key = prompts_key(task, prints[checkpoint.name])
+            pairs.append((checkpoint, task, key))
+            wanted.setdefault(key, (task, checkpoint))
+    problems = _build_missing(wanted, store, pool, on_progress)
+    prompt_sets = {
+        key: PromptSet.from_table(store.read("prompts", key))
+        for key in wanted
+        if key not in problems
+    }
+    prepared = []
+    for checkpoint, task, key in pairs:
+        if key in problems:
+            failures.append(Failure(checkpoint.name, task.task.name, "prompts", problems[key]))
+            continue
+        planned = _planned(task, key, prompt_sets[key])
+        if problem := _too_long(planned, prints[checkpoint.name]):
+            failures.append(Failure(checkpoint.name, task.task.name, "prompts", problem))
+            continue
+        prepared.append(Prepared(checkpoint, planned))
+    return prepared
+
+
+def _build_missing(
+    wanted: Mapping[str, tuple[ResolvedTask, Checkpoint]],
+    store: UnitStore,
+    pool: ScoringPool,
+    on_progress: Callable[[int, int], None],
+) -> dict[str, str]:
+    """Build the prompt sets that are not in the store; messages of those that failed."""
+    for key, (task, checkpoint) in wanted.items():
+        if not store.has("prompts", key):
+            unit = PromptsUnit(key, task.task.name, checkpoint.tokenizer_directory, task.template)
+            pool.submit(unit, ScoringContext(task.task, task.settings, ("", ""), binary=True))
+    problems: dict[str, str] = {}
+    total = pool.pending
+    while pool.pending:
+        on_progress(total - pool.pending, total)
+        for outcome in pool.poll(0.2):
+            if isinstance(outcome, Failed):
+                problems[outcome.unit.key] = outcome.message
+    if total:
+        on_progress(total, total)
+    return problems
+
+
+def _planned(task: ResolvedTask, key: str, prompts: PromptSet) -> PlannedTask:
+    sampling = sampling_of(prompts, task.overrides)
+    repeats = int(prompts.header.generation.get("repeats") or 1)
+    samples = 1 if sampling is None else task.samples or repeats
+    if sampling and sampling.temperature == 0 and task.samples and task.samples > 1:
+        raise ManifestError(
+            f"{task.samples} samples at temperature 0 would all be equal (task {task.task.name!r} "
+            "decodes greedily unless told otherwise); set temperature: 1.0, or samples: 1",
+            key="evaluate.temperature",
+        )
+    card = {
+        "task": prompts.header.task,
+        "kind": prompts.header.kind,
+        "samples": samples,
+        "seed": task.seed,
+        "num_fewshot": task.settings.num_fewshot,
+        "sampling": None if sampling is None else asdict(sampling),
+        "chat_template": task.template.chat_template,
+        "chat_template_used": prompts.header.chat_template_used,
+        "system_prompt": task.template.system_prompt,
+        "metrics": prompts.header.metrics,
+        "primary": prompts.header.primary,
+    }
+    # Seeds take no part in whether two protocols are comparable.
+    protocol = digest({name: value for name, value in card.items() if name != "seed"})[:12]
+    return PlannedTask(
+        task.task, task.settings, key, prompts, sampling, samples, protocol, card, task.seed
+    )
+
+
+def _too_long(planned: PlannedTask, prints: CheckpointPrint) -> str:
+    """Why the task does not fit the checkpoint's context; empty if it does."""
+    longest = needed_tokens(planned)
+    if prints.positions is None or longest <= prints.positions:
+        return ""
+    return (
+        f"the longest prompt with its completion needs {longest} tokens and the model has "
+        f"{prints.positions} positions; lower max_tokens or num_fewshot for this task"
+    )
