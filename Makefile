@@ -1,0 +1,49 @@
+# The two commands of the README: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# On a machine with an NVIDIA GPU the CUDA build of vLLM, elsewhere the CPU build.
+HARDWARE ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1 && echo vllm || echo cpu)
+EXTRAS := $(HARDWARE),dev
+# uv does not read pip's configuration; a CPU build of torch may lie where pip would look.
+LINKS := $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null || $(PYTHON) -m pip config get :env:.find-links 2>/dev/null)
+ifneq ($(LINKS),)
+export UV_FIND_LINKS := $(LINKS)
+else ifeq ($(HARDWARE),cpu)
+export UV_TORCH_BACKEND := cpu
+endif
+PINS := $(if $(filter cpu,$(HARDWARE)),-c constraints.txt,)
+
+.PHONY: install demo test check format docs bench clean
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "uv>=0.9,<1"
+	$(BIN)/uv pip install --python $(BIN)/python $(PINS) -e ".[$(EXTRAS)]"
+	touch $@
+
+demo: install
+	$(BIN)/ptharness demo
+
+test: install
+	$(BIN)/python -m pytest
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: install
+	$(BIN)/python docs/generate.py
+
+bench: install
+	$(BIN)/python -m tests.benchmarks
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

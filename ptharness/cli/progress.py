@@ -1,0 +1,127 @@
+"""What a person sees while a run goes on: on standard error, so that output stays parseable."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ptharness.cli.text import safe
+from ptharness.evaluation import Observer
+from ptharness.executors.base import UnitFailed, WorkerRestarted
+from ptharness.planner import Plan
+from ptharness.units import Failure, GenerationUnit
+from ptharness.worker import CheckpointFailed, Event, Loaded, Progress, Started, UnitDone
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import TaskID
+
+
+class ProgressObserver(Observer):
+    """Shows checkpoint, task, samples done, tokens per second and time left.
+
+    In a terminal one moving line; elsewhere (a log file, CI) a line per checkpoint.
+    """
+
+    def __init__(self, console: Console, engine: str) -> None:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        self.console, self.engine = console, engine
+        self.progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}", markup=False),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self.line: TaskID | None = None
+        self.units: dict[str, GenerationUnit] = {}
+        self.checkpoint = ""
+        self.tokens, self.generating_s, self.since = 0, 0.0, 0.0
+
+    @contextmanager
+    def showing(self) -> Iterator[None]:
+        """Show the moving line within."""
+        with self.progress:
+            self.line = self.progress.add_task("reading checkpoints", total=None, rate="")
+            yield
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self.console.print(safe(text), markup=False, highlight=False, soft_wrap=True)
+
+    def _show(self, description: str, **fields: object) -> None:
+        assert self.line is not None
+        self.progress.update(self.line, description=safe(description), **fields)  # type: ignore[arg-type]
+
+    def preparing(self, done: int, total: int) -> None:
+        """The moving line counts prompt sets."""
+        self._show("building prompts", completed=done, total=total)
+
+    def planned(self, plan: Plan, cached: int) -> None:
+        """Say what is to be done."""
+        units = [unit for job in plan.jobs for unit in job.units]
+        self.units = {unit.key: unit for unit in units}
+        total = sum(unit.completions for unit in units)
+        starts = f"{plan.engine_starts} engine start{'s' * (plan.engine_starts != 1)}"
+        if total:
+            self.say(
+                f"{total:,} completions to generate with {len(plan.jobs)} checkpoints in "
+                f"{starts}; {cached:,} in the store already"
+            )
+            self._show(f"starting {self.engine}", completed=0, total=total)
+        else:
+            self.say(f"nothing to generate: all {cached:,} completions are in the store")
+
+    def event(self, event: Event | UnitFailed | WorkerRestarted) -> None:
+        """Move the line, or say what is worth staying."""
+        match event:
+            case Loaded(report):
+                self.checkpoint, self.since = report.checkpoint, time.monotonic()
+                verified = "verified" if report.verified else "not verified"
+                reason = f" ({report.reason})" if report.reason else ""
+                self.say(
+                    f"{report.checkpoint}: {report.how} load in {report.seconds:.2f} s, "
+                    f"{verified}{reason}"
+                )
+                self._show(report.checkpoint)
+            case Started(keys):
+                tasks = dict.fromkeys(self.units[key].task for key in keys if key in self.units)
+                self._show(f"{self.checkpoint} · {', '.join(tasks)}")
+            case Progress(completions, tokens):
+                now = time.monotonic()
+                self.tokens, self.generating_s = (
+                    self.tokens + tokens,
+                    self.generating_s + now - self.since,
+                )
+                self.since = now
+                rate = f"{self.tokens / max(self.generating_s, 1e-6):,.0f} tokens/s"
+                assert self.line is not None
+                self.progress.update(self.line, advance=completions, rate=rate)
+            case WorkerRestarted(message):
+                self.say(f"the engine's process was replaced: {message}")
+            case CheckpointFailed() | UnitFailed() | UnitDone() | _:
+                pass  # `failed` tells of these
+
+    def scoring(self, pending: int) -> None:
+        """Once all is generated, the moving line counts what is still to be scored."""
+        if pending and self.line is not None and self.progress.tasks[0].finished:
+            self._show(f"scoring, {pending} units left")
+
+    def failed(self, failure: Failure) -> None:
+        """A failure stays on the screen."""
+        where = " x ".join(part for part in (failure.checkpoint, failure.task) if part)
+        self.say(f"failed: {where}: {failure.stage}: {failure.message}")
