@@ -1,0 +1,68 @@
+"""ptharness's own tasks, engines, executors and commands, added through the public hooks.
+
+Everything is named by dotted string or imported inside its hook: `ptharness --help` asks for
+the commands alone and must stay quick.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ptharness.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from ptharness.registry import Registry
+
+COMMANDS = {
+    "run": "Evaluate every checkpoint of a lineage and publish the tables.",
+    "plan": "Show what a run would do, what is cached, and the engine starts.",
+    "check": "Check a manifest: names, paths, declared methods, comparability.",
+    "methods": "List the kinds of training stage, or explain one.",
+    "tasks": "List or search the eval tasks.",
+    "engines": "List the engines.",
+    "plugins": "List the loaded plugins, where they are from, and their hooks.",
+    "manifest-schema": "Print the JSON Schema of a manifest, for editors.",
+}
+"""Name of a command (its module in ptharness.cli, with `_`) and its line in `--help`."""
+
+
+@hookimpl
+def ptharness_register_tasks(registry: Registry) -> None:
+    import ptharness_tasks
+
+    from ptharness.tasks.catalogue import LmEvalCatalogue, PathTasks, YamlFolder
+
+    registry.tasks.add(PathTasks())
+    registry.tasks.add(YamlFolder(Path(ptharness_tasks.__path__[0]), origin="ptharness"))
+    registry.tasks.add(LmEvalCatalogue())
+
+
+@hookimpl
+def ptharness_register_engines(registry: Registry) -> None:
+    registry.engines.add(
+        "ptharness.engines.vllm:VllmEngine",
+        name="vllm",
+        summary="vLLM, in process; one start serves every checkpoint of an architecture.",
+    )
+    registry.engines.add(
+        "ptharness.engines.fake:FakeEngine",
+        name="fake",
+        summary="Deterministic nonsense without a model, for tests of plugins.",
+    )
+
+
+@hookimpl
+def ptharness_register_executors(registry: Registry) -> None:
+    registry.executors.add(
+        "ptharness.executors.local:LocalExecutor",
+        name="local",
+        summary="This machine: one worker process at a time.",
+    )
+
+
+@hookimpl
+def ptharness_register_commands(registry: Registry) -> None:
+    for name, summary in COMMANDS.items():
+        module = name.replace("-", "_")
+        registry.commands.add(f"ptharness.cli.{module}:{module}", name=name, summary=summary)

@@ -1,0 +1,243 @@
+"""What the plugins added: typed, each entry under one name, remembering who added it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from ptharness.engines.base import Engine
+from ptharness.errors import PluginError, PtharnessError, TaskError, near_misses
+from ptharness.methods import Method
+
+if TYPE_CHECKING:
+    import click
+
+    from ptharness.executors.base import Executor
+    from ptharness.tasks.base import Listing, Task, TaskProvider
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which plugin added an entry, and the distribution that the plugin came with."""
+
+    plugin: str
+    distribution: str
+
+    def __str__(self) -> str:
+        return f"plugin {self.plugin!r} of {self.distribution}"
+
+
+UNKNOWN_ORIGIN = Origin("(none)", "(none)")
+
+
+@dataclass(frozen=True)
+class Entry(Generic[T]):
+    """One thing that a plugin added.
+
+    `content` is the thing, or `"module:attribute"`, which is imported when first asked for.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    content: T | str
+    summary: str
+    origin: Origin
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name and its aliases."""
+        return (self.name, *self.aliases)
+
+
+class Catalogue(Generic[T]):
+    """The entries of one kind, under their names and aliases.
+
+    Raises `PluginError` where an entry is not of the kind, or a name is taken; a look-up
+    raises `PtharnessError` naming near misses.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        plural: str,
+        origin: Callable[[], Origin],
+        accepts: Callable[[Any], bool],
+    ) -> None:
+        self.kind, self.plural = kind, plural
+        self._origin, self._accepts = origin, accepts
+        self._entries: dict[str, Entry[T]] = {}
+        self._by_name: dict[str, Entry[T]] = {}
+
+    def add(
+        self,
+        content: T | str,
+        *,
+        name: str = "",
+        aliases: Sequence[str] = (),
+        summary: str = "",
+    ) -> None:
+        """Add one thing, or where to import it from as `"module:attribute"`.
+
+        Name and aliases are taken from its own `name` and `aliases` unless given.
+        """
+        origin = self._origin()
+        given = getattr(content, "name", "")
+        name = name or (given if isinstance(given, str) else "")
+        if not name:
+            raise PluginError(f"{origin} adds {self.kind} {content!r} without a name; give name=")
+        if not isinstance(content, str):
+            self._check(name, content, origin)
+            aliases = tuple(aliases) or tuple(getattr(content, "aliases", ()))
+        entry = Entry(name, tuple(aliases), content, summary, origin)
+        for label in entry.names:
+            if label in self._by_name:
+                raise PluginError(
+                    f"{origin} adds {self.kind} {label!r}, which {self._by_name[label].origin} "
+                    f"has added already; rename it, or leave one out with --no-plugin"
+                )
+        self._entries[name] = entry
+        self._by_name |= dict.fromkeys(entry.names, entry)
+
+    def get(self, name: str) -> T:
+        """The thing with this name or alias."""
+        entry = self.entry(name)
+        if isinstance(entry.content, str):
+            content = _import(entry)
+            self._check(name, content, entry.origin)
+            return cast(T, content)
+        return entry.content
+
+    def entry(self, name: str) -> Entry[T]:
+        """The entry with this name or alias."""
+        if name not in self._by_name:
+            raise PtharnessError(
+                f"unknown {self.kind} {name!r}{near_misses(name, self._by_name)}; "
+                f"`ptharness {self.plural}` lists them"
+            )
+        return self._by_name[name]
+
+    def names(self) -> tuple[str, ...]:
+        """Every name and alias."""
+        return tuple(self._by_name)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._by_name
+
+    def __iter__(self) -> Iterator[Entry[T]]:
+        """The entries in the order in which they were added."""
+        return iter(self._entries.values())
+
+    def _check(self, name: str, content: Any, origin: Origin) -> None:
+        if not self._accepts(content):
+            raise PluginError(
+                f"{origin} adds {content!r} as {self.kind} {name!r}, which is not one; "
+                "docs/reference/hooks.md says what to add"
+            )
+
+
+def _import(entry: Entry[Any]) -> Any:
+    module, _, attribute = entry.content.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except PtharnessError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"{entry.origin}: {entry.content} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+
+
+class TaskCatalogue:
+    """The task providers, asked in the order in which they were added."""
+
+    def __init__(self, origin: Callable[[], Origin]) -> None:
+        self._origin = origin
+        self._providers: list[tuple[TaskProvider, Origin]] = []
+
+    def add(self, provider: TaskProvider) -> None:
+        """Add a provider of tasks. Raises `PluginError` if it is none."""
+        from ptharness.tasks.base import TaskProvider
+
+        if not isinstance(provider, TaskProvider):
+            raise PluginError(f"{self._origin()} adds {provider!r}, which is no TaskProvider")
+        self._providers.append((provider, self._origin()))
+
+    def add_folder(self, path: Path | str) -> None:
+        """Add every task, group and tag of a folder of lm-eval YAML files."""
+        from ptharness.tasks.catalogue import YamlFolder
+
+        self.add(YamlFolder(Path(path), origin=self._origin().plugin))
+
+    def find(self, reference: str, folder: Path) -> Sequence[Task]:
+        """The tasks that a name, group, tag or path means; relative paths start at `folder`.
+
+        Raises `TaskError` where no provider knows it (with near misses), or where two do.
+        """
+        found = [
+            (tasks, provider.origin)
+            for provider, _ in self._providers
+            if (tasks := provider.find(reference, folder))
+        ]
+        if not found:
+            names = {listing.name for listing in self.listings()}
+            raise TaskError(
+                f"unknown task {reference!r}{near_misses(reference, names)}; "
+                "`ptharness tasks TEXT` searches, and a path of a YAML file is a task too"
+            )
+        if len(found) > 1:
+            origins = " and ".join(repr(origin) for _, origin in found)
+            raise TaskError(
+                f"task {reference!r} is provided by {origins}; give the path of the YAML file "
+                "that you mean, or leave one plugin out with --no-plugin"
+            )
+        return found[0][0]
+
+    def listings(self) -> Sequence[Listing]:
+        """Every task, group and tag of every provider."""
+        return [listing for provider, _ in self._providers for listing in provider.listings()]
+
+    def __iter__(self) -> Iterator[tuple[TaskProvider, Origin]]:
+        return iter(self._providers)
+
+
+def _is_command(content: Any) -> bool:
+    import click
+
+    return isinstance(content, click.Command)
+
+
+def _is_executor(content: Any) -> bool:
+    from ptharness.executors.base import Executor
+
+    return isinstance(content, type) and issubclass(content, Executor)
+
+
+@dataclass
+class Registry:
+    """Everything that the plugins added, by kind. `origin` is the plugin adding right now."""
+
+    origin: Origin = UNKNOWN_ORIGIN
+    methods: Catalogue[Method] = field(init=False)
+    tasks: TaskCatalogue = field(init=False)
+    engines: Catalogue[type[Engine]] = field(init=False)
+    executors: Catalogue[type[Executor]] = field(init=False)
+    analyses: Catalogue[Callable[..., Any]] = field(init=False)
+    commands: Catalogue[click.Command] = field(init=False)
+
+    def __post_init__(self) -> None:
+        def now() -> Origin:
+            return self.origin
+
+        self.methods = Catalogue("method", "methods", now, lambda x: isinstance(x, Method))
+        self.tasks = TaskCatalogue(now)
+        self.engines = Catalogue(
+            "engine", "engines", now, lambda x: isinstance(x, type) and issubclass(x, Engine)
+        )
+        self.executors = Catalogue("executor", "plugins", now, _is_executor)
+        self.analyses = Catalogue("analysis", "plugins", now, callable)
+        self.commands = Catalogue("command", "plugins", now, _is_command)

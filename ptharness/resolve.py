@@ -1,0 +1,391 @@
+"""Manifest + registry -> an evaluation: every name and path of the manifest looked up.
+
+Cheap errors come first: names, then the graph, then paths on disk, then downloads.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ptharness.engines.base import Engine, EngineSettings
+from ptharness.errors import ManifestError, PluginError, PtharnessError, near_misses
+from ptharness.lineage import Checkpoint, Lineage, Stage
+from ptharness.locations import find_file, find_folder
+from ptharness.manifest import (
+    DEFAULT_SUPPORT_BUDGET,
+    NAME_PATTERN,
+    CheckpointEntry,
+    Manifest,
+    MethodEntry,
+    SamplingEntry,
+    TaskEntry,
+)
+from ptharness.methods import Declaration, StageSettings
+from ptharness.prompts import Template
+from ptharness.registry import Registry
+from ptharness.safe_yaml import YamlError, read_text
+from ptharness.tasks.base import Task, TaskSettings
+
+SAMPLING_FIELDS = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "max_tokens",
+    "stop",
+)
+"""Keys of the manifest that are laid over a task's own generation settings."""
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line says beside the manifest; it beats the manifest.
+
+    `tasks` keeps only these of the manifest's tasks. `engine` replaces the manifest's, whose
+    options are then not used.
+    """
+
+    tasks: tuple[str, ...] = ()
+    samples: int | None = None
+    engine: str | None = None
+
+
+@dataclass(frozen=True)
+class ResolvedTask:
+    """A task with what the manifest sets on it.
+
+    `samples` is None where neither manifest nor command line sets it; `overrides` holds the
+    sampling settings that the manifest sets and nothing else.
+    """
+
+    task: Task
+    settings: TaskSettings
+    template: Template
+    samples: int | None
+    overrides: Mapping[str, Any]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that a run needs to know, with no name left to look up."""
+
+    lineage: Lineage
+    tasks: tuple[ResolvedTask, ...]
+    engine: type[Engine]
+    engine_settings: EngineSettings
+    support_budget: int
+    seed: int
+    manifest_path: Path
+    manifest_text: str
+    plugin_files: tuple[Path, ...] = ()
+
+
+def resolve(
+    manifest: Manifest,
+    registry: Registry,
+    overrides: Overrides | None = None,
+    plugin_files: Sequence[Path] = (),
+) -> Evaluation:
+    """Look up everything that a manifest names. Raises `ManifestError` or `PluginError`."""
+    overrides = overrides or Overrides()
+    _check_samples(manifest, overrides)
+    engine, settings = _resolve_engine(manifest, registry, overrides)
+    unplaced = _resolve_lineage(manifest, registry)
+    tasks = _resolve_tasks(manifest, registry, overrides)
+    return Evaluation(
+        lineage=_place_checkpoints(unplaced, manifest),
+        tasks=tasks,
+        engine=engine,
+        engine_settings=settings,
+        support_budget=manifest.evaluate.support_budget or DEFAULT_SUPPORT_BUDGET,
+        seed=manifest.evaluate.seed or 0,
+        manifest_path=manifest.path,
+        manifest_text=manifest.text,
+        plugin_files=tuple(plugin_files),
+    )
+
+
+@contextmanager
+def _at(manifest: Manifest, key: str) -> Iterator[None]:
+    """Give an error from below the file and key where the user can repair it."""
+    try:
+        yield
+    except PluginError:
+        raise
+    except ManifestError as error:
+        raise ManifestError(error.problem, path=manifest.path, key=error.key or key) from error
+    except PtharnessError as error:
+        raise ManifestError(str(error), path=manifest.path, key=key) from error
+
+
+# --- lineage ----------------------------------------------------------------------------------
+
+
+def _resolve_lineage(manifest: Manifest, registry: Registry) -> Lineage:
+    """The graph with methods looked up; directories are still as the manifest writes them."""
+    names = list(manifest.checkpoints)
+    checkpoints = []
+    for name, entry in manifest.checkpoints.items():
+        key = f"checkpoints.{name}"
+        for other_key, others in (("parent", entry.parent or []), ("teacher", [entry.teacher])):
+            for other in others:
+                if other is not None and other not in names:
+                    raise ManifestError(
+                        f"{other!r} is not a checkpoint of this manifest"
+                        f"{near_misses(other, names)}",
+                        path=manifest.path,
+                        key=f"{key}.{other_key}",
+                    )
+        source = entry.path or entry.adapter or ""
+        stage = _resolve_stage(manifest, registry, name, entry)
+        checkpoints.append(Checkpoint(name, Path(source), source, None, entry.replicate, stage))
+    with _at(manifest, "checkpoints"):
+        return Lineage(manifest.lineage, tuple(checkpoints))
+
+
+def _resolve_stage(
+    manifest: Manifest, registry: Registry, name: str, entry: CheckpointEntry
+) -> Stage | None:
+    if not entry.parent or entry.method is None:
+        return None
+    key = f"checkpoints.{name}"
+    with _at(manifest, f"{key}.method"):
+        declared = _declare(entry.method, entry, registry)
+    trajectories = None
+    if entry.trajectories is not None:
+        with _at(manifest, f"{key}.trajectories"):
+            trajectories = find_file(entry.trajectories, manifest.folder)
+    method = entry.method
+    return Stage(
+        method=method.name,
+        parents=tuple(entry.parent),
+        provenance=entry.provenance or method.provenance or declared.provenance,
+        interface=entry.interface or method.interface or declared.interface,
+        roles=tuple(entry.role or method.role or declared.roles),
+        reason=declared.reason,
+        teacher=entry.teacher,
+        step=entry.step,
+        trajectories=trajectories,
+        settings=dict(method.options),
+    )
+
+
+def _declare(method: MethodEntry, entry: CheckpointEntry, registry: Registry) -> Declaration:
+    """What the method's plugin declares, or the manifest of a method that no plugin knows."""
+    if method.name not in registry.methods:
+        return _declare_ad_hoc(method, entry, registry)
+    plugin = registry.methods.get(method.name)
+    for option in method.options:
+        if option not in plugin.options:
+            known = near_misses(option, plugin.options) if plugin.options else "; it has none"
+            raise ManifestError(f"method {method.name!r} has no option {option!r}{known}")
+    stage = StageSettings(method.name, entry.teacher, entry.trajectories, method.options)
+    try:
+        declared: Any = plugin.declare(stage)
+    except PtharnessError:
+        raise
+    except Exception as error:
+        origin = registry.methods.entry(method.name).origin
+        raise PluginError(
+            f"{origin} failed to declare {method.name!r}: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(declared, Declaration):
+        origin = registry.methods.entry(method.name).origin
+        raise PluginError(f"{origin} declared {declared!r} for {method.name!r}, no Declaration")
+    return declared
+
+
+def _declare_ad_hoc(method: MethodEntry, entry: CheckpointEntry, registry: Registry) -> Declaration:
+    provenance = entry.provenance or method.provenance
+    interface = entry.interface or method.interface
+    roles = entry.role or method.role
+    if provenance is None and interface is None and roles is None:
+        raise ManifestError(
+            f"unknown method {method.name!r}{near_misses(method.name, registry.methods.names())}; "
+            "`ptharness methods` lists them; declare a new one as `method: {name: "
+            f"{method.name}, provenance: ..., interface: ..., role: ...}}`"
+        )
+    if provenance is None or interface is None or roles is None:
+        given = {"provenance": provenance, "interface": interface, "role": roles}
+        missing = ", ".join(key for key, value in given.items() if value is None)
+        raise ManifestError(
+            f"no plugin knows method {method.name!r}, so it must be declared in full; add {missing}"
+        )
+    return Declaration(provenance, interface, tuple(roles), "declared in the manifest")
+
+
+def _place_checkpoints(lineage: Lineage, manifest: Manifest) -> Lineage:
+    """The lineage with every directory absolute and present, parents before children."""
+    placed: dict[str, Checkpoint] = {}
+    for checkpoint in lineage.checkpoints:
+        entry = manifest.checkpoints[checkpoint.name]
+        key = f"checkpoints.{checkpoint.name}"
+        if entry.adapter is None:
+            with _at(manifest, f"{key}.path"):
+                folder = find_folder(checkpoint.source, manifest.folder)
+            placed[checkpoint.name] = replace(checkpoint, directory=folder)
+            continue
+        base = placed[checkpoint.parents[0]]
+        if base.adapter is not None:
+            raise ManifestError(
+                f"its parent {base.name!r} is itself an adapter; merge that one into its "
+                "weights first and give the merged folder as the parent's path",
+                path=manifest.path,
+                key=f"{key}.parent",
+            )
+        with _at(manifest, f"{key}.adapter"):
+            adapter = find_folder(entry.adapter, manifest.folder)
+        placed[checkpoint.name] = replace(checkpoint, directory=base.directory, adapter=adapter)
+    return Lineage(lineage.name, tuple(placed.values()))
+
+
+# --- engine -----------------------------------------------------------------------------------
+
+
+def _resolve_engine(
+    manifest: Manifest, registry: Registry, overrides: Overrides
+) -> tuple[type[Engine], EngineSettings]:
+    name = overrides.engine or manifest.engine.name
+    options = manifest.engine.options if name == manifest.engine.name else {}
+    with _at(manifest, "--engine" if overrides.engine else "engine.name"):
+        engine = registry.engines.get(name)
+    with _at(manifest, "engine"):
+        engine.check_options(options)
+    return engine, EngineSettings(name=name, options=options)
+
+
+# --- tasks ------------------------------------------------------------------------------------
+
+
+def _resolve_tasks(
+    manifest: Manifest, registry: Registry, overrides: Overrides
+) -> tuple[ResolvedTask, ...]:
+    resolved: dict[str, ResolvedTask] = {}
+    references: dict[str, str] = {}
+    for position, entry in enumerate(manifest.evaluate.tasks):
+        key = f"evaluate.tasks[{position}]"
+        with _at(manifest, key):
+            tasks = registry.tasks.find(entry.task, manifest.folder)
+        for task in tasks:
+            _check_task_name(task.name, entry.task, references, manifest, key)
+            references[task.name] = entry.task
+            resolved[task.name] = _resolve_task(task, entry, manifest, overrides, key)
+    if not overrides.tasks:
+        return tuple(resolved.values())
+    legal = {*resolved, *references.values()}
+    for wanted in overrides.tasks:
+        if wanted not in legal:
+            raise ManifestError(
+                f"{wanted!r} is not a task of this manifest{near_misses(wanted, legal)}",
+                path=manifest.path,
+                key="--tasks",
+            )
+    wanted_names = set(overrides.tasks)
+    return tuple(
+        task
+        for name, task in resolved.items()
+        if name in wanted_names or references[name] in wanted_names
+    )
+
+
+def _check_task_name(
+    name: str, reference: str, references: Mapping[str, str], manifest: Manifest, key: str
+) -> None:
+    if not re.fullmatch(NAME_PATTERN, name) or name.endswith("\n"):
+        raise ManifestError(
+            f"task {name!r} cannot name a folder (letters, digits, '.', '-', '_'); write a YAML "
+            "that includes it and gives it another `task:` name",
+            path=manifest.path,
+            key=key,
+        )
+    if name in references:
+        raise ManifestError(
+            f"task {name!r} is named twice, by {references[name]!r} and {reference!r}; remove one, "
+            "or write a YAML that includes it and gives it another `task:` name",
+            path=manifest.path,
+            key=key,
+        )
+
+
+def _resolve_task(
+    task: Task, entry: TaskEntry, manifest: Manifest, overrides: Overrides, key: str
+) -> ResolvedTask:
+    settings = _merged(manifest.evaluate, entry)
+    template_key = f"{key}.chat_template" if entry.chat_template else "evaluate.chat_template"
+    with _at(manifest, template_key):
+        chat_template = _chat_template(settings.get("chat_template"), manifest.folder)
+    sampling = {name: settings[name] for name in SAMPLING_FIELDS if name in settings}
+    if "stop" in sampling:
+        sampling["stop"] = tuple(sampling["stop"])
+    return ResolvedTask(
+        task=task,
+        settings=TaskSettings(settings.get("num_fewshot"), entry.metric, entry.filter),
+        template=Template(chat_template, settings.get("system_prompt")),
+        samples=overrides.samples or settings.get("samples"),
+        overrides=sampling,
+        seed=settings.get("seed") or 0,
+    )
+
+
+def _merged(evaluate: SamplingEntry, entry: TaskEntry) -> dict[str, Any]:
+    """What is set: the task's entry over `evaluate`; a null in it takes a setting back."""
+    fields = SamplingEntry.model_fields
+    values = {name: getattr(evaluate, name) for name in fields}
+    values |= {name: getattr(entry, name) for name in fields if name in entry.model_fields_set}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _chat_template(value: str | None, folder: Path) -> str:
+    """auto, none, or the text of the file that `value` names."""
+    if value in (None, "auto", "none"):
+        return value or "auto"
+    path = find_file(str(value), folder)
+    try:
+        return read_text(path)
+    except YamlError as error:
+        raise ManifestError(f"{path} {error.problem}") from None
+
+
+# --- samples ----------------------------------------------------------------------------------
+
+
+def _check_samples(manifest: Manifest, overrides: Overrides) -> None:
+    """Refuse samples that a set support budget or temperature makes pointless."""
+    evaluate = manifest.evaluate
+    if overrides.samples is not None and overrides.samples < 1:
+        raise ManifestError(
+            f"must be at least 1, not {overrides.samples}", path=manifest.path, key="--samples"
+        )
+    for position, entry in enumerate(evaluate.tasks):
+        settings = _merged(evaluate, entry)
+        samples = overrides.samples or settings.get("samples")
+        of_entry = "samples" in entry.model_fields_set and overrides.samples is None
+        budget = evaluate.support_budget
+        if budget is not None and (samples or 1) < budget + 1:
+            given = f"{samples} samples" if samples else "samples not set"
+            raise ManifestError(
+                f"a support budget of {budget} needs at least {budget + 1} samples, and task "
+                f"{entry.task!r} has {given}; set samples: {budget + 1} or more, lower "
+                "support_budget, or remove it",
+                path=manifest.path,
+                key=f"evaluate.tasks[{position}].samples"
+                if of_entry
+                else "evaluate.support_budget",
+            )
+        if settings.get("temperature") == 0 and (samples or 1) > 1:
+            own = "temperature" in entry.model_fields_set
+            raise ManifestError(
+                f"{samples} samples at temperature 0 would all be equal; set a temperature above "
+                "0, or samples: 1",
+                path=manifest.path,
+                key=f"evaluate.tasks[{position}].temperature" if own else "evaluate.temperature",
+            )
