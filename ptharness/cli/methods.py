@@ -1,0 +1,99 @@
+"""`ptharness methods`: the kinds of training stage, and what one declares and why."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ptharness.cli.output import JSON_OPTION, print_json, print_table, print_text
+from ptharness.cli.session import Session
+
+if TYPE_CHECKING:
+    from ptharness.methods import Method
+    from ptharness.registry import Entry
+
+
+@click.command()
+@click.argument("name", required=False)
+@JSON_OPTION
+@click.pass_obj
+def methods(session: Session, name: str | None, as_json: bool) -> int:
+    """List the kinds of training stage, or explain NAME.
+
+    A method says whose trajectories a stage learns from (provenance), how the correction is
+    attached (interface) and what the stage is meant to do (role), with its reason.
+
+    \b
+    Example:
+        ptharness methods dpo
+    """
+    catalogue = session.registry.methods
+    if name is not None:
+        return _explain(catalogue.entry(name), name, as_json)
+    described = [_describe(entry, entry.name) for entry in catalogue]
+    if as_json:
+        print_json(described)
+        return 0
+    print_table(
+        ("method", "also called", "provenance", "interface", "roles", "plugin"),
+        [
+            (
+                method["name"],
+                ", ".join(method["aliases"]),
+                method["provenance"],
+                method["interface"],
+                ", ".join(method["roles"]),
+                method["plugin"],
+            )
+            for method in described
+        ],
+    )
+    print_text("`ptharness methods NAME` gives the reason, the options and the literature.")
+    return 0
+
+
+def _describe(entry: Entry[Method], name: str) -> dict[str, Any]:
+    """What a method declares for a stage without further settings."""
+    from ptharness.methods import StageSettings
+
+    method = entry.content
+    assert not isinstance(method, str)
+    declared = method.declare(StageSettings(method=name))
+    return {
+        "name": name,
+        "title": method.title,
+        "family": entry.name,
+        "aliases": list(entry.aliases),
+        "options": list(method.options),
+        "provenance": declared.provenance,
+        "interface": declared.interface,
+        "roles": list(declared.roles),
+        "reason": declared.reason,
+        "sources": list(declared.sources),
+        "plugin": entry.origin.plugin,
+        "distribution": entry.origin.distribution,
+        "help": inspect.getdoc(type(method)) or "",
+    }
+
+
+def _explain(entry: Entry[Method], name: str, as_json: bool) -> int:
+    described = _describe(entry, name)
+    if as_json:
+        print_json(described)
+        return 0
+    names = ", ".join(entry.names)
+    print_text(f"{name}: {described['title']} ({names})\n\n{described['help']}\n")
+    print_table(
+        ("declared", "for a stage without further settings"),
+        [
+            ("provenance", described["provenance"]),
+            ("interface", described["interface"]),
+            ("roles", ", ".join(described["roles"])),
+            ("reason", described["reason"]),
+            ("sources", "\n".join(described["sources"])),
+            ("from", entry.origin),
+        ],
+    )
+    return 0

@@ -1,0 +1,50 @@
+"""How commands print: tables for people, JSON for programs. All text is made safe here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+from ptharness.cli.text import safe
+
+JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+"""The option that every command with something to show has."""
+
+PIPE_WIDTH = 160
+"""Columns where standard output is no terminal and its width is not known."""
+
+
+def print_json(value: Any) -> None:
+    """JSON in ASCII: what is not ASCII is escaped, so no text can reach the terminal raw."""
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
+    """A table whose cells are shown as they are: no markup, no control characters."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = sys.stdout.isatty()
+    console = Console(highlight=False, width=None if terminal else PIPE_WIDTH)
+    table = Table(
+        title=Text(safe(title)) if title else None,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(safe(cell, keep_lines=True)) for cell in row))
+    console.print(table, soft_wrap=not terminal)
+
+
+def print_text(text: str) -> None:
+    """A line of text, made safe."""
+    click.echo(safe(text, keep_lines=True))
