@@ -1,0 +1,329 @@
+"""vLLM: one engine start serves every checkpoint of one architecture.
+
+New weights go into the running engine. vLLM swaps *only* the weights, though: its tokenizer,
+end-of-sequence ids and generation config stay the first checkpoint's. So prompts come as token
+ids, stop token ids come with each request, and text is decoded with the tokenizer of the
+checkpoint that is loaded. What is checked around a swap: docs/explanation/hot-swap.md.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from ptharness.engines import preflight, swap, vllm_options, vllm_start
+from ptharness.engines.base import (
+    Capabilities,
+    Engine,
+    EngineSettings,
+    Generated,
+    GenerateRequest,
+    LoadReport,
+    Scored,
+    ScoreRequest,
+)
+from ptharness.engines.decoding import load_tokenizer
+from ptharness.engines.probe import Finding, probe
+from ptharness.engines.vllm_requests import (
+    sampling_parameters,
+    scoring_parameters,
+    to_generated,
+    to_scored,
+)
+from ptharness.engines.vllm_stream import StepError, stream
+from ptharness.errors import CheckpointError, EngineError
+from ptharness.lineage import Checkpoint
+
+
+@dataclass
+class Running:
+    """A started vLLM and what it holds.
+
+    `files` are those of the checkpoint in it; `reason` says why weights may not be swapped
+    into it, "" where they may.
+    """
+
+    llm: Any
+    files: preflight.Files
+    dtype: str
+    verified: bool
+    reason: str
+
+    @property
+    def limit(self) -> int:
+        """Tokens that a request may have, prompt and completion together."""
+        return int(self.llm.model_config.max_model_len)
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the input embeddings."""
+        return int(self.llm.model_config.get_vocab_size())
+
+
+class VllmEngine(Engine):
+    """Serves checkpoints with vLLM, in this process."""
+
+    name: ClassVar[str] = "vllm"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        reproducible=True, swaps=True, adapters=False, scores=True, window=256
+    )
+
+    def __init__(self, settings: EngineSettings) -> None:
+        super().__init__(settings)
+        self.check_options(settings.options)
+        # An instance knows more than the class: on a GPU, sums depend on what else is in the
+        # batch, so a sample may differ where two tokens are almost equally likely.
+        self.capabilities = replace(  # type: ignore[misc]
+            type(self).capabilities,
+            window=int(settings.options.get("window", type(self).capabilities.window)),
+            reproducible=vllm_start.device() == "cpu",
+        )
+        self._running: Running | None = None
+        self._tokenizer: Any = None
+        self._streams = 0
+
+    @classmethod
+    def check_options(cls, options: Mapping[str, Any]) -> None:
+        """Raise `EngineError` for an option that is refused, unknown, or of the wrong type."""
+        vllm_options.check(options)
+
+    @classmethod
+    def identity(cls, settings: EngineSettings) -> Mapping[str, str]:
+        """Version, dtype, quantisation, KV-cache dtype and device; imports no vLLM.
+
+        A `dtype` of "auto" is the one that a checkpoint is stored in, which its digest covers.
+        """
+        options = settings.options
+        identity = {
+            "engine": cls.name,
+            "version": vllm_start.installed()[1].partition("+")[0],
+            "dtype": str(options.get("dtype", "auto")),
+            "quantization": str(options.get("quantization", "none")),
+            "kv_cache_dtype": str(options.get("kv_cache_dtype", "auto")),
+            "device": vllm_start.device(),
+        }
+        if "max_model_len" in options:
+            identity["max_model_len"] = str(options["max_model_len"])
+        return identity
+
+    def load(self, checkpoint: Checkpoint) -> LoadReport:
+        """Swap the checkpoint's weights in where that can be verified, else start afresh."""
+        began = time.perf_counter()
+        if self._streams:
+            raise EngineError(
+                f"{checkpoint.name}: cannot be loaded while requests are in flight; finish or "
+                "close the running generate() first"
+            )
+        if checkpoint.adapter:
+            raise CheckpointError(
+                f"{checkpoint.name}: {checkpoint.adapter} is an adapter; the vllm engine does "
+                "not serve adapters in this version: merge it into its base"
+            )
+        files = preflight.inspect_files(checkpoint.directory)
+        reason = self._why_cold(files)
+        if not reason and self._running:
+            swap.check_same_tensors(self._running.files, files)
+        preflight.check_tensors(files)
+        tokenizer = load_tokenizer(checkpoint)
+        if not reason:
+            reason = self._swap(files)
+        how = "cold" if reason or self._running is None else "swap"
+        if how == "cold":
+            self._start(files)
+        self._tokenizer = tokenizer
+        running = self._require_running()
+        running.llm.llm_engine.output_processor.tokenizer = tokenizer
+        return LoadReport(
+            checkpoint=checkpoint.name,
+            how="cold" if how == "cold" else "swap",
+            seconds=time.perf_counter() - began,
+            verified=running.verified,
+            reason="; ".join(part for part in (reason, _unverified(running)) if part),
+        )
+
+    def generate(self, requests: Iterable[GenerateRequest]) -> Iterator[Generated]:
+        """Yield the completions of each request as they finish.
+
+        Raises `EngineError`, naming its index, for a request that does not fit.
+        """
+        running, tokenizer = self._require_running(), self._tokenizer
+
+        def arguments(request: GenerateRequest) -> tuple[list[int], Any]:
+            self._check_fits(running, request.index, request.prompt_token_ids)
+            return list(request.prompt_token_ids), sampling_parameters(request)
+
+        with _Counted(self):
+            for request, output in stream(
+                running.llm.llm_engine, requests, self.capabilities.window, arguments
+            ):
+                yield to_generated(request, output, tokenizer)
+
+    def score(self, requests: Iterable[ScoreRequest]) -> Iterator[Scored]:
+        """Yield the log-likelihood of each continuation; shared contexts are computed once.
+
+        Raises `EngineError`, naming its index, for a request that does not fit.
+        """
+        running = self._require_running()
+        again: list[ScoreRequest] = []
+
+        def arguments(request: ScoreRequest, *, cached: bool = True) -> tuple[list[int], Any]:
+            token_ids = request.context_token_ids + request.continuation_token_ids
+            if not request.context_token_ids or not request.continuation_token_ids:
+                raise EngineError(
+                    f"request {request.index}: a context and a continuation of at least one "
+                    "token each are needed"
+                )
+            self._check_fits(running, request.index, token_ids)
+            return list(token_ids), scoring_parameters(cached=cached)
+
+        with _Counted(self):
+            engine, window = running.llm.llm_engine, self.capabilities.window
+            for request, output in stream(engine, requests, window, arguments):
+                # What comes from the prefix cache has no log-probabilities.
+                if (output.num_cached_tokens or 0) >= len(request.context_token_ids):
+                    again.append(request)
+                else:
+                    yield to_scored(request, output)
+            for request, output in stream(
+                engine, again, window, lambda request: arguments(request, cached=False)
+            ):
+                yield to_scored(request, output)
+
+    def close(self) -> None:
+        """Shut vLLM down and give its memory back."""
+        running, self._running = self._running, None
+        self._tokenizer = None
+        if running is None:
+            return
+        running.llm.llm_engine.engine_core.shutdown()
+        del running
+        gc.collect()
+        _empty_device_cache()
+
+    def _why_cold(self, files: preflight.Files) -> str:
+        """Why these files need a fresh start, "" where they do not or nothing runs yet."""
+        running = self._running
+        if running is None:
+            return ""
+        reason = swap.why_not(running.files, files)
+        if reason or running.reason:
+            return reason or running.reason
+        dtype = vllm_start.resolve_dtype(files, self.settings)
+        if dtype != running.dtype:
+            return f"stored in {dtype} where the running engine computes in {running.dtype}"
+        return ""
+
+    def _swap(self, files: preflight.Files) -> str:
+        """Put sound weights into the running engine; "" on success, else why a start is needed."""
+        running = self._running
+        if running is None:
+            return ""
+        if running.files.stamp == files.stamp:
+            return ""
+        try:
+            _reload(running.llm, files)
+            finding = _probe(running.llm, files)
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            self._running = None
+            running.llm.llm_engine.engine_core.shutdown()
+            return f"the swap failed: {type(error).__name__}: {reason}"
+        running.files = files
+        if not finding.covers_all:
+            return f"the swap could not be verified: {finding}"
+        return ""
+
+    def _start(self, files: preflight.Files) -> None:
+        """A fresh engine, probed; the old one is closed for good first."""
+        self.close()
+        preflight.check_complete(files)
+        llm = vllm_start.start(files, self.settings)
+        dtype = vllm_start.resolve_dtype(files, self.settings)
+        self._running = running = Running(llm, files, dtype, verified=False, reason="")
+        if files.quantised or self.settings.options.get("quantization"):
+            running.reason = "quantised weights are neither swapped nor compared with the files"
+            return
+        if llm.get_world_size() > 1:
+            running.reason = "weights spread over several devices are not compared with the files"
+            return
+        finding = _probe(llm, files)
+        if finding.missing:
+            self.close()
+            raise CheckpointError(
+                f"{files.directory}: tensor {finding.missing[0]!r} is missing; save the "
+                "checkpoint again"
+            )
+        running.verified = finding.covers_all
+        if not finding.covers_all:
+            running.reason = f"vLLM lays this architecture out in its own way: {finding}"
+
+    def _require_running(self) -> Running:
+        if self._running is None:
+            raise EngineError("no checkpoint is loaded; call load() first")
+        return self._running
+
+    @staticmethod
+    def _check_fits(running: Running, index: int, token_ids: tuple[int, ...]) -> None:
+        if not token_ids:
+            raise EngineError(f"request {index}: the prompt is empty")
+        if len(token_ids) >= running.limit:
+            raise EngineError(
+                f"request {index}: a prompt of {len(token_ids)} tokens leaves no room in the "
+                f"engine's {running.limit}; shorten the prompt or raise engine.max_model_len"
+            )
+        if max(token_ids) >= running.vocabulary or min(token_ids) < 0:
+            raise EngineError(
+                f"request {index}: token {max(token_ids)} is not one of the model's "
+                f"{running.vocabulary}; does the checkpoint's tokenizer belong to it?"
+            )
+
+
+class _Counted:
+    """Counts an engine's open streams, and closes the engine where vLLM failed in one."""
+
+    def __init__(self, engine: VllmEngine) -> None:
+        self.engine = engine
+
+    def __enter__(self) -> None:
+        self.engine._streams += 1
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.engine._streams -= 1
+        if kind is not None and issubclass(kind, StepError):
+            self.engine.close()
+
+
+def _reload(llm: Any, files: preflight.Files) -> None:
+    """vLLM's reload, and what it leaves out: a tied head's packed copy, the prefix cache."""
+    path = str(files.directory.resolve())
+    llm.collective_rpc("reload_weights", kwargs={"weights_path": path})
+    if files.tied:
+        llm.apply_model(_repack_head)
+    if not llm.reset_prefix_cache():
+        raise EngineError("the prefix cache could not be reset: requests are still running")
+
+
+def _repack_head(model: Any) -> None:
+    """Pack the output head again from the weight that it shares with the embeddings."""
+    head = getattr(model, "lm_head", None)
+    if head is not None and hasattr(head, "quant_method"):
+        head.quant_method.process_weights_after_loading(head)
+
+
+def _probe(llm: Any, files: preflight.Files) -> Finding:
+    finding: Finding = llm.apply_model(lambda model: probe(model, files))[0]
+    return finding
+
+
+def _unverified(running: Running) -> str:
+    return "" if running.verified else f"not verified: {running.reason}"
+
+
+def _empty_device_cache() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

