@@ -101,6 +101,11 @@ class Task(ABC):
 
     name: str
 
+    @property
+    def foreign_code(self) -> tuple[Path, ...]:
+        """Python files, neither ours nor lm-eval's, that loading this task runs."""
+        return ()
+
     @abstractmethod
     def inputs_digest(self, settings: TaskSettings) -> str:
         """A digest of all that prompts and scores depend on: files, data, code, versions.

@@ -1,0 +1,186 @@
+"""Finds tasks: in a folder of YAML files, in lm-eval's own catalogue, or at a path."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+
+from ptharness.errors import TaskError
+from ptharness.fingerprint import cache_directory, digest, write_atomically
+from ptharness.tasks.base import Listing, Task, TaskProvider
+from ptharness.tasks.lm_eval import LmEvalTask
+from ptharness.tasks.task_index import Leaf, Lookup, TaskIndex, expand, expand_file, index_folder
+
+_INDEX_FORMAT = "1"
+
+
+def lm_eval_tasks_folder() -> Path | None:
+    """Where lm-eval keeps its tasks, found without importing it; None if not installed."""
+    found = importlib.util.find_spec("lm_eval")
+    if found is None or not found.submodule_search_locations:
+        return None
+    return Path(found.submodule_search_locations[0]).resolve() / "tasks"
+
+
+class _IndexedProvider(TaskProvider):
+    """A provider with an index of names; `trusted` folders hold code that may run unnamed."""
+
+    def __init__(
+        self, origin: str, trusted: Sequence[Path], fallback: _IndexedProvider | None = None
+    ) -> None:
+        self.origin, self.trusted, self.fallback = origin, tuple(trusted), fallback
+
+    @property
+    def index(self) -> TaskIndex:
+        """The names that this provider knows."""
+        raise NotImplementedError
+
+    def find(self, reference: str, folder: Path) -> Sequence[Task]:  # noqa: ARG002
+        """The tasks of that name, group or tag; empty if it is none of these."""
+        if reference not in self.index:
+            return []
+        return [self._task(leaf) for leaf in expand(reference, self._chain(self.index))]
+
+    def _chain(self, first: TaskIndex) -> Sequence[Lookup]:
+        """`first`, then the fallback's names, built only where `first` lacks one."""
+        fallback = self.fallback
+        return [lambda: first, *([lambda: fallback.index] if fallback else [])]
+
+    def _task(self, leaf: Leaf) -> Task:
+        return LmEvalTask(leaf.name, leaf.path, leaf.settings, leaf.inline, self._trusted())
+
+    def _trusted(self) -> tuple[Path, ...]:
+        own = lm_eval_tasks_folder()
+        return (*self.trusted, *([own.parent] if own else []))
+
+    def listings(self) -> Sequence[Listing]:
+        """Tasks, groups and tags, each with its file."""
+        index = self.index
+        files = [("task", index.tasks), ("group", index.groups)]
+        named = [
+            Listing(name, kind, self.origin, str(path))
+            for kind, paths in files
+            for name, path in paths.items()
+        ]
+        return named + [Listing(name, "tag", self.origin) for name in index.tags]
+
+
+class LmEvalCatalogue(_IndexedProvider):
+    """lm-eval's own tasks, groups and tags.
+
+    Reading its 14,000 YAML files takes half a minute, so what they define is remembered
+    per version and place of installation.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        super().__init__("lm-eval", ())
+        self._given = folder
+
+    @cached_property
+    def index(self) -> TaskIndex:
+        """Read from the cache, or built once with a notice. Empty if lm-eval is not installed."""
+        folder = self._given or lm_eval_tasks_folder()
+        if folder is None or not folder.is_dir():
+            return TaskIndex()
+        remembered = _index_file(folder)
+        index = _read_index(remembered, folder)
+        if index is None:
+            sys.stderr.write(
+                "ptharness: reading lm-eval's task catalogue (once per installed version) ...\n"
+            )
+            index = index_folder(folder)
+            write_atomically(remembered, _index_as_json(index, folder))
+        return index
+
+    def _trusted(self) -> tuple[Path, ...]:
+        return (*super()._trusted(), *([self._given] if self._given else []))
+
+
+def _index_file(folder: Path) -> Path:
+    try:
+        version = metadata.version("lm_eval")
+    except metadata.PackageNotFoundError:
+        version = "none"
+    key = digest(_INDEX_FORMAT, version, str(folder))[:12]
+    return cache_directory() / "catalogue" / f"lm-eval-{version}-{key}.json"
+
+
+def _index_as_json(index: TaskIndex, folder: Path) -> bytes:
+    def relative(paths: Mapping[str, Path]) -> dict[str, str]:
+        return {name: path.relative_to(folder).as_posix() for name, path in paths.items()}
+
+    tags = {name: list(members) for name, members in index.tags.items()}
+    content = {"tasks": relative(index.tasks), "groups": relative(index.groups), "tags": tags}
+    return json.dumps(content).encode()
+
+
+def _read_index(file: Path, folder: Path) -> TaskIndex | None:
+    try:
+        content = json.loads(file.read_bytes())
+        return TaskIndex(
+            {name: folder / path for name, path in content["tasks"].items()},
+            {name: folder / path for name, path in content["groups"].items()},
+            content["tags"],
+        )
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None
+
+
+class YamlFolder(_IndexedProvider):
+    """The tasks of a folder of YAML files, a plugin's for example.
+
+    Its groups may name lm-eval's tasks (those of `fallback`) too. `trusted` says whether the
+    folder's own `!function` code counts as installed on purpose, as a plugin's does.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        origin: str,
+        *,
+        trusted: bool = True,
+        fallback: _IndexedProvider | None = None,
+    ) -> None:
+        self.folder = folder.resolve()
+        super().__init__(origin, (self.folder,) if trusted else (), fallback or LmEvalCatalogue())
+
+    @cached_property
+    def index(self) -> TaskIndex:
+        """Read from the files, once. Raises `TaskError` where the folder is missing."""
+        if not self.folder.is_dir():
+            raise TaskError(f"{self.folder}: the task folder of {self.origin} is missing")
+        return index_folder(self.folder)
+
+
+class PathTasks(_IndexedProvider):
+    """The tasks of one YAML file that a manifest names by its path.
+
+    A group in it may name tasks of the files beside it and those of `fallback`. Naming the
+    file is consent to run its `!function` code; `LmEvalTask.foreign_code` says what that is.
+    """
+
+    def __init__(self, fallback: _IndexedProvider | None = None) -> None:
+        super().__init__("path", (), fallback or LmEvalCatalogue())
+
+    @property
+    def index(self) -> TaskIndex:
+        """Empty: a path is not a name."""
+        return TaskIndex()
+
+    def find(self, reference: str, folder: Path) -> Sequence[Task]:
+        """The tasks of a `*.yaml` file; empty for a reference that is no such path.
+
+        Raises `TaskError` for a path to a file that is missing or is no task.
+        """
+        if not reference.endswith((".yaml", ".yml")):
+            return []
+        path = (folder / Path(reference).expanduser()).resolve()
+        if not path.is_file():
+            raise TaskError(f"{reference}: there is no such file in {folder}")
+        beside = index_folder(path.parent, recursive=False)
+        return [self._task(leaf) for leaf in expand_file(path, self._chain(beside))]

@@ -1,0 +1,128 @@
+"""A task's metrics over all its documents, with lm-eval's own aggregation and errors.
+
+At one sample, value and standard error are lm-eval's. At n samples the value is the mean over
+samples of the aggregate; the standard error is over documents: of each document's mean where
+the metric is a mean, else by bootstrap.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ptharness.errors import TaskError
+from ptharness.tasks.base import Aggregate, Score
+from ptharness.tasks.lm_eval_build import one_line, quiet
+from ptharness.tasks.lm_eval_scoring import unpack
+
+BOOTSTRAP_ITERATIONS = 100_000
+"""`bootstrap_iters` of `lm_eval.simple_evaluate`."""
+_FEW_ITERATIONS = 100
+"""What lm-eval takes for metrics that are slow to compute."""
+_SLOW_METRICS = ("bleu", "chrf", "chrf++", "ter")
+
+Pair = tuple[str, str]
+Items = Sequence[Any]
+Statistic = Callable[[Items], float]
+
+
+def aggregate(name: str, task: Any, scores: Sequence[Score]) -> list[Aggregate]:
+    """One `Aggregate` per metric and filter, in the order in which they were first scored.
+
+    A sample whose scoring failed has no values and is left out: a caller that counts it as
+    wrong gives it a value of 0. Raises `TaskError` where a metric cannot be aggregated.
+    """
+    collected: dict[Pair, dict[int | None, dict[int, Any]]] = {}
+    for score in sorted(scores, key=lambda score: score.document):
+        values = {**score.values, **{pair: unpack(text) for pair, text in score.raw.items()}}
+        for pair, value in values.items():
+            collected.setdefault(pair, {}).setdefault(score.sample, {})[score.document] = value
+    return [_aggregate_one(name, task, pair, columns) for pair, columns in collected.items()]
+
+
+def _aggregate_one(
+    name: str, task: Any, pair: Pair, columns: Mapping[int | None, Mapping[int, Any]]
+) -> Aggregate:
+    from lm_eval.api.metrics import mean
+
+    metric, filter_name = pair
+    statistic = task.aggregation().get(metric, mean)
+    samples = [list(column.values()) for column in columns.values()]
+    try:
+        with quiet():
+            value = math.fsum(float(statistic(items)) for items in samples) / len(samples)
+            error = _standard_error(metric, statistic, columns)
+    except Exception as problem:
+        raise TaskError(
+            f"task {name!r}: metric {metric!r} cannot be aggregated: {one_line(problem)}"
+        ) from problem
+    return Aggregate(metric, filter_name, value, error, len(samples))
+
+
+def _standard_error(
+    metric: str, statistic: Statistic, columns: Mapping[int | None, Mapping[int, Any]]
+) -> float | None:
+    from lm_eval.api.metrics import mean, mean_stderr, stderr_for_metric
+
+    documents = sorted({document for column in columns.values() for document in column})
+    if len(documents) < 2 or stderr_for_metric(statistic, 1) is None:
+        return None
+    if len(columns) == 1:
+        (column,) = columns.values()
+        error = _as_lm_eval(metric, statistic, list(column.values()))
+    elif statistic is mean:
+        error = mean_stderr(_document_means(documents, columns))
+    else:
+        error = _bootstrap_documents(statistic, documents, columns)
+    return error if math.isfinite(error) else None
+
+
+def _as_lm_eval(metric: str, statistic: Statistic, items: list[Any]) -> float:
+    from lm_eval.api.metrics import mean, mean_stderr, sample_stddev, stderr_for_metric
+
+    if statistic is mean:
+        return float(mean_stderr(items))
+    try:
+        closed_form = stderr_for_metric(statistic, 1).__name__ != "<lambda>"
+    except AttributeError:
+        closed_form = False
+    if closed_form:
+        return float(stderr_for_metric(statistic, 1)(items))
+    iterations = _FEW_ITERATIONS if metric in _SLOW_METRICS else BOOTSTRAP_ITERATIONS
+    return float(sample_stddev(bootstrap(statistic, items, iterations)))
+
+
+def bootstrap(statistic: Statistic, items: Items, iterations: int) -> list[float]:
+    """The draws of lm-eval's `bootstrap_stderr`, without its process pool and printing."""
+    chunk = min(1000, iterations)
+    draws = []
+    for seed in range(iterations // chunk):
+        generator = random.Random(seed)
+        draws += [statistic(generator.choices(items, k=len(items))) for _ in range(chunk)]
+    return draws
+
+
+def _document_means(
+    documents: Sequence[int], columns: Mapping[int | None, Mapping[int, Any]]
+) -> list[float]:
+    means = []
+    for document in documents:
+        values = [column[document] for column in columns.values() if document in column]
+        means.append(math.fsum(values) / len(values))
+    return means
+
+
+def _bootstrap_documents(
+    statistic: Statistic,
+    documents: Sequence[int],
+    columns: Mapping[int | None, Mapping[int, Any]],
+) -> float:
+    from lm_eval.api.metrics import sample_stddev
+
+    def over_samples(drawn: Items) -> float:
+        values = [[column[d] for d in drawn if d in column] for column in columns.values()]
+        return math.fsum(float(statistic(items)) for items in values) / len(values)
+
+    return float(sample_stddev(bootstrap(over_samples, documents, _FEW_ITERATIONS)))
