@@ -33,9 +33,11 @@ def ptharness_register_tasks(registry: Registry) -> None:
 
     from ptharness.tasks.catalogue import LmEvalCatalogue, PathTasks, YamlFolder
 
-    registry.tasks.add(PathTasks())
-    registry.tasks.add(YamlFolder(Path(ptharness_tasks.__path__[0]), origin="ptharness"))
-    registry.tasks.add(LmEvalCatalogue())
+    lm_eval = LmEvalCatalogue()
+    bundled = Path(ptharness_tasks.__path__[0])
+    registry.tasks.add(PathTasks(fallback=lm_eval))
+    registry.tasks.add(YamlFolder(bundled, origin="ptharness", fallback=lm_eval))
+    registry.tasks.add(lm_eval, last_resort=True)
 
 
 @hookimpl

@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from ptharness.engines.base import Engine
 from ptharness.errors import PluginError, PtharnessError, TaskError, near_misses
-from ptharness.methods import Method
 
+# The base classes are imported where they are checked: `ptharness --help` needs none of them.
 if TYPE_CHECKING:
     import click
 
+    from ptharness.engines.base import Engine
     from ptharness.executors.base import Executor
+    from ptharness.methods import Method
     from ptharness.tasks.base import Listing, Task, TaskProvider
 
 T = TypeVar("T")
@@ -158,14 +159,19 @@ class TaskCatalogue:
     def __init__(self, origin: Callable[[], Origin]) -> None:
         self._origin = origin
         self._providers: list[tuple[TaskProvider, Origin]] = []
+        self._last: list[tuple[TaskProvider, Origin]] = []
 
-    def add(self, provider: TaskProvider) -> None:
-        """Add a provider of tasks. Raises `PluginError` if it is none."""
+    def add(self, provider: TaskProvider, *, last_resort: bool = False) -> None:
+        """Add a provider of tasks. Raises `PluginError` if it is none.
+
+        A `last_resort` is asked only for what no other provider knows: looking into it is
+        slow, and its names may be taken.
+        """
         from ptharness.tasks.base import TaskProvider
 
         if not isinstance(provider, TaskProvider):
             raise PluginError(f"{self._origin()} adds {provider!r}, which is no TaskProvider")
-        self._providers.append((provider, self._origin()))
+        (self._last if last_resort else self._providers).append((provider, self._origin()))
 
     def add_folder(self, path: Path | str) -> None:
         """Add every task, group and tag of a folder of lm-eval YAML files."""
@@ -178,31 +184,44 @@ class TaskCatalogue:
 
         Raises `TaskError` where no provider knows it (with near misses), or where two do.
         """
-        found = [
-            (tasks, provider.origin)
-            for provider, _ in self._providers
-            if (tasks := provider.find(reference, folder))
-        ]
-        if not found:
-            names = {listing.name for listing in self.listings()}
-            raise TaskError(
-                f"unknown task {reference!r}{near_misses(reference, names)}; "
-                "`ptharness tasks TEXT` searches, and a path of a YAML file is a task too"
-            )
-        if len(found) > 1:
-            origins = " and ".join(repr(origin) for _, origin in found)
-            raise TaskError(
-                f"task {reference!r} is provided by {origins}; give the path of the YAML file "
-                "that you mean, or leave one plugin out with --no-plugin"
-            )
-        return found[0][0]
+        for providers in (self._providers, self._last):
+            found = [
+                (tasks, provider.origin)
+                for provider, _ in providers
+                if (tasks := provider.find(reference, folder))
+            ]
+            if len(found) > 1:
+                origins = " and ".join(repr(origin) for _, origin in found)
+                raise TaskError(
+                    f"task {reference!r} is provided by {origins}; give the path of the YAML "
+                    "file that you mean, or leave one plugin out with --no-plugin"
+                )
+            if found:
+                return found[0][0]
+        names = {listing.name for listing in self.listings()}
+        raise TaskError(
+            f"unknown task {reference!r}{near_misses(reference, names)}; "
+            "`ptharness tasks TEXT` searches, and the path of a YAML file is a task too"
+        )
 
     def listings(self) -> Sequence[Listing]:
         """Every task, group and tag of every provider."""
-        return [listing for provider, _ in self._providers for listing in provider.listings()]
+        return [listing for provider, _ in self for listing in provider.listings()]
 
     def __iter__(self) -> Iterator[tuple[TaskProvider, Origin]]:
-        return iter(self._providers)
+        return iter((*self._providers, *self._last))
+
+
+def _is_method(content: Any) -> bool:
+    from ptharness.methods import Method
+
+    return isinstance(content, Method)
+
+
+def _is_engine(content: Any) -> bool:
+    from ptharness.engines.base import Engine
+
+    return isinstance(content, type) and issubclass(content, Engine)
 
 
 def _is_command(content: Any) -> bool:
@@ -233,11 +252,9 @@ class Registry:
         def now() -> Origin:
             return self.origin
 
-        self.methods = Catalogue("method", "methods", now, lambda x: isinstance(x, Method))
+        self.methods = Catalogue("method", "methods", now, _is_method)
         self.tasks = TaskCatalogue(now)
-        self.engines = Catalogue(
-            "engine", "engines", now, lambda x: isinstance(x, type) and issubclass(x, Engine)
-        )
+        self.engines = Catalogue("engine", "engines", now, _is_engine)
         self.executors = Catalogue("executor", "plugins", now, _is_executor)
         self.analyses = Catalogue("analysis", "plugins", now, callable)
         self.commands = Catalogue("command", "plugins", now, _is_command)

@@ -13,7 +13,6 @@ from itertools import islice
 from pathlib import Path
 
 from ptharness.methods import Evidence
-from ptharness.safe_yaml import YamlError, parse_yaml, read_text
 
 MOST_CARD_BYTES = 1_000_000
 MOST_STATE_BYTES = 50_000_000
@@ -28,6 +27,9 @@ LOG_STRENGTH = 0.7
 
 def card_tags(directory: Path) -> frozenset[str]:
     """The tags in the front matter of `README.md`; empty if there is none that can be read."""
+    # Here, not above: every command loads the plugins, and few of them read YAML.
+    from ptharness.safe_yaml import YamlError, parse_yaml, read_text
+
     try:
         text = read_text(directory / "README.md", MOST_CARD_BYTES)
     except YamlError:
@@ -48,6 +50,8 @@ def card_tags(directory: Path) -> frozenset[str]:
 
 def logged_keys(directory: Path) -> frozenset[str]:
     """Names of what the trainer logged, from the latest `trainer_state.json`."""
+    from ptharness.safe_yaml import YamlError, read_text
+
     for folder in (directory, *_steps(directory)):
         try:
             state = json.loads(read_text(folder / "trainer_state.json", MOST_STATE_BYTES))

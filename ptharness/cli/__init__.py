@@ -38,7 +38,9 @@ WRONG_USE = 2
 )
 @click.version_option(__version__, message="ptharness %(version)s")
 @click.pass_context
-def application(context: click.Context, plugin: tuple[str, ...], no_plugin: tuple[str, ...]) -> None:
+def application(
+    context: click.Context, plugin: tuple[str, ...], no_plugin: tuple[str, ...]
+) -> None:
     """Evaluate every checkpoint of a post-training lineage, and measure what each stage did.
 
     \b

@@ -65,5 +65,3 @@ def _catalogue(context: click.Context) -> Catalogue[click.Command]:
 
 def _short_help(content: click.Command | str) -> str:
     return content.get_short_help_str(80) if isinstance(content, click.Command) else ""
-
-
