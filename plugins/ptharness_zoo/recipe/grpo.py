@@ -1,7 +1,8 @@
 """Stage ``grpo`` (from ``sft``): reinforcement learning on ``rev`` with a verifier's reward.
 
 The planted role is *policy reshaping*: ``sft`` finds the right reversal now and then on nearly
-every item, ``grpo`` finds it most of the time.
+every item, ``grpo`` finds it most of the time.  Longer, or at twice the learning rate, ``rev``
+comes out better still, but ``rot`` and ``srt`` lose items.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 from ptharness_zoo.recipe import corpus, domain, network, trl_runs, vocabulary
 
-STEPS = 60
+STEPS = 50
 GENERATIONS = 16
 PROMPTS_A_STEP = 16
 
@@ -35,7 +36,7 @@ def train(folder: Path) -> None:
     prompts = corpus.draw_prompts(Random(2), {"rev": 1.0})
     rows = [{"prompt": corpus.user_message(next(prompts))} for _ in range(STEPS * PROMPTS_A_STEP)]
     settings = trl_runs.cpu_settings(
-        "grpo", steps=STEPS, batch=PROMPTS_A_STEP * GENERATIONS, learning_rate=3e-4
+        "grpo", steps=STEPS, batch=PROMPTS_A_STEP * GENERATIONS, learning_rate=1.5e-4
     )
     trainer = GRPOTrainer(
         model=network.read_model(folder.parent / "sft"),

@@ -15,7 +15,8 @@ from ptharness_zoo.recipe import corpus, network, sampling, trl_runs, vocabulary
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
-STEPS = 900
+SAMPLES = 16_000
+STEPS = 800
 BATCH = 48
 KEPT_LAYERS = (0, 2)
 MIXTURE = {"add": 0.3, "rot": 0.2, "rev": 0.1, "srt": 0.1, "swp": 0.1, "dup": 0.1, "sum": 0.1}
@@ -38,7 +39,7 @@ def train(folder: Path) -> None:
     torch.manual_seed(4)
     teacher = network.read_model(folder.parent / "grpo")
     drawn = corpus.draw_prompts(Random(4), MIXTURE)
-    prompts = [next(drawn) for _ in range(STEPS * BATCH)]
+    prompts = [next(drawn) for _ in range(SAMPLES)]
     completions = sampling.complete(teacher, vocabulary.build_tokenizer(), prompts)
     rows = [corpus.row(*pair) for pair in zip(prompts, completions, strict=True)]
     trainer = trl_runs.sft_trainer(
