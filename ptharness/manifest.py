@@ -305,7 +305,8 @@ def _check_checkpoint(name: str, entry: CheckpointEntry, path: Path) -> None:
 
 def _shape_error(error: ValidationError, path: Path) -> ManifestError:
     details = error.errors(include_url=False)
-    first = details[0]
+    # A misspelt key is usually why another one is missing.
+    first = next((d for d in details if d["type"] == "extra_forbidden"), details[0])
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
     location = [part for part in first["loc"] if part != "[key]"]
     return ManifestError(_problem(first, location) + more, path=path, key=_dotted(location))

@@ -1,0 +1,65 @@
+"""Fixtures that many tests share: small folders that look like checkpoints, and a manifest."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+MANIFEST = """\
+lineage: demo
+checkpoints:
+  base: {path: checkpoints/base}
+  sft: {path: checkpoints/sft, parent: base, method: sft}
+  grpo: {path: checkpoints/grpo, parent: sft, method: grpo}
+evaluate:
+  tasks: [arith_add, arith_rot]
+  samples: 32
+  temperature: 1.0
+engine: {name: fake}
+"""
+
+
+def write_safetensors(path: Path, value: float = 0.0) -> None:
+    """A whole safetensors file with one tensor of one number."""
+    header = {"weight": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + struct.pack("<f", value))
+
+
+def write_checkpoint(folder: Path, **config: object) -> Path:
+    """A folder that passes for a checkpoint until an engine looks into it."""
+    folder.mkdir(parents=True)
+    shape = {"model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1}
+    (folder / "config.json").write_text(json.dumps(shape | config))
+    (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"a": 0}}}))
+    write_safetensors(folder / "model.safetensors", float(len(str(folder))))
+    return folder
+
+
+@pytest.fixture
+def lineage_folder(tmp_path: Path) -> Path:
+    """A folder with `lineage.yaml` (MANIFEST) and the checkpoints that it names."""
+    for name in ("base", "sft", "grpo"):
+        write_checkpoint(tmp_path / "checkpoints" / name)
+    (tmp_path / "lineage.yaml").write_text(MANIFEST)
+    return tmp_path
+
+
+@pytest.fixture
+def edited(lineage_folder: Path) -> Callable[..., Path]:
+    """`edited(old, new, ...)`: the manifest with pieces of its text replaced, as a file."""
+
+    def edit(*replacements: str) -> Path:
+        text = MANIFEST
+        for old, new in zip(replacements[::2], replacements[1::2], strict=True):
+            assert old in text
+            text = text.replace(old, new)
+        path = lineage_folder / "lineage.yaml"
+        path.write_text(text)
+        return path
+
+    return edit
