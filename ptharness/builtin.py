@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "run": "Evaluate every checkpoint of a lineage and publish the tables.",
+    "demo": "Evaluate the bundled lineage of tiny checkpoints.",
     "plan": "Show what a run would do, what is cached, and the engine starts.",
     "check": "Check a manifest: names, paths, declared methods, comparability.",
     "methods": "List the kinds of training stage, or explain one.",

@@ -13,18 +13,20 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ptharness.errors import CheckpointError, ManifestError
+from ptharness.errors import CheckpointError
+from ptharness.evidence import gather_evidence
 from ptharness.executors.base import Executor, UnitFailed, WorkerContext, WorkerRestarted
 from ptharness.manifest import read_manifest
 from ptharness.planner import CheckpointPrint, Plan, Work, make_plan, plan_work, read_prints
 from ptharness.plugins import Plugins, load_plugins
 from ptharness.preparation import prepare
 from ptharness.publish import publish
-from ptharness.resolve import Evaluation, resolve
+from ptharness.registry import Registry
+from ptharness.resolve import Evaluation, Overrides, resolve
 from ptharness.results import Results
 from ptharness.scoring import Done, Failed, ScoringPool
 from ptharness.store import UnitStore, remove_leftovers
@@ -34,7 +36,7 @@ from ptharness.worker import CheckpointFailed, Event, JobDone, Loaded, UnitDone
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for beside the manifest; the options of `ptharness run`.
+    """What is asked for: a manifest and the options of `ptharness run`.
 
     `tasks` keeps only these of the manifest's; `samples` and `engine` override it; `limit`
     takes the first documents of each task.
@@ -47,8 +49,6 @@ class Request:
     engine: str | None = None
     executor: str = "local"
     limit: int | None = None
-    plugins: tuple[str, ...] = ()
-    blocked_plugins: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
 
 
@@ -99,15 +99,14 @@ def evaluate(
         engine=engine,
         executor=executor,
         limit=limit,
-        plugins=tuple(plugins),
         command=tuple(sys.argv),
     )
-    return run(request, observer or Observer())
+    return run(request, load_plugins(plugins), observer or Observer())
 
 
-def run(request: Request, observer: Observer) -> Results:
+def run(request: Request, plugins: Plugins, observer: Observer) -> Results:
     """Carry out a request; see `evaluate`."""
-    session = Session.open(request, observer)
+    session = Session.open(request, plugins, observer)
     try:
         plan = session.prepare()
         session.execute(plan)
@@ -128,6 +127,7 @@ class Session:
     pool: ScoringPool
     executor: Executor
     folder: Path
+    registry: Registry
     prints: dict[str, CheckpointPrint] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     engine_loads: list[Mapping[str, object]] = field(default_factory=list)
@@ -135,27 +135,20 @@ class Session:
     started: float = field(default_factory=time.time)
 
     @classmethod
-    def open(cls, request: Request, observer: Observer) -> Session:
-        """Read the manifest, load plugins, resolve all names. Starts no process."""
-        plugins = load_plugins(request.plugins, request.blocked_plugins)
+    def open(cls, request: Request, plugins: Plugins, observer: Observer) -> Session:
+        """Read the manifest and resolve all its names. Starts no process."""
+        registry = plugins.registry()
         evaluation = resolve(
             read_manifest(request.manifest),
-            plugins.registry,
-            tasks=request.tasks,
-            samples=request.samples,
-            engine=request.engine,
+            registry,
+            Overrides(request.tasks, request.samples, request.engine),
+            plugins.files,
         )
-        if evaluation.lineage.name == "units":
-            raise ManifestError(
-                "a lineage cannot be named 'units': that folder holds the units; rename it",
-                path=request.manifest,
-                key="lineage",
-            )
         out = request.out.absolute()
         folder = out / evaluation.lineage.name
         store = UnitStore(out / "units")
         remove_leftovers(store.root)
-        executor_class = plugins.registry.executors.get(request.executor)
+        executor_class = registry.executors.get(request.executor)
         context = WorkerContext(
             evaluation.engine, store.root, folder / "logs" / "engine.log", evaluation.plugin_files
         )
@@ -165,9 +158,8 @@ class Session:
             plugin_files=evaluation.plugin_files,
             processes=max(1, min(8, (os.cpu_count() or 2) // 2)),
         )
-        return cls(
-            request, observer, plugins, evaluation, store, pool, executor_class(context), folder
-        )
+        executor = executor_class(context)
+        return cls(request, observer, plugins, evaluation, store, pool, executor, folder, registry)
 
     def fail(self, failure: Failure) -> None:
         """Remember a failure and tell of it."""
@@ -221,19 +213,21 @@ class Session:
     def execute(self, plan: Plan) -> None:
         """Generate and score what is missing."""
         scoring = _Scoring(plan.work, self.store, self.pool)
-        settings = self.evaluation.engine_settings_for(plan.needed_tokens)
+        settings = replace(
+            self.evaluation.engine_settings,
+            needed_tokens=plan.needed_tokens,
+            log_file=str(self.executor.context.log_file),
+        )
         for event in self.executor.run(plan.jobs, settings):
             if event is not None:
-                self._handle(event, plan, scoring)
+                self._handle(event, scoring)
             self._take(scoring, self.pool.poll())
         begun = time.monotonic()
         while self.pool.pending:
             self._take(scoring, self.pool.poll(0.2))
         self.timings["scoring_after_generation_s"] = time.monotonic() - begun
 
-    def _handle(
-        self, event: Event | UnitFailed | WorkerRestarted, plan: Plan, scoring: _Scoring
-    ) -> None:
+    def _handle(self, event: Event | UnitFailed | WorkerRestarted, scoring: _Scoring) -> None:
         match event:
             case UnitDone(key):
                 scoring.generated(key)
@@ -264,7 +258,6 @@ class Session:
 
     def publish(self, plan: Plan) -> Results:
         """Write the tables, tell the plugins, and open the results."""
-        begun = time.monotonic()
         publish(
             self.folder,
             self.evaluation,
@@ -276,11 +269,24 @@ class Session:
             timings=self.timings,
             started=datetime.fromtimestamp(self.started, UTC),
             command=self.request.command,
+            evidence=self._evidence(),
         )
-        self.timings["publish_s"] = time.monotonic() - begun
         results = Results(self.folder)
         self.plugins.run_finished(results)
         return results
+
+    def _evidence(self) -> dict[str, str]:
+        """What in each checkpoint's folder speaks for the method that probably made it."""
+        methods = self.registry.methods
+        found = {
+            checkpoint.name: gather_evidence(checkpoint.adapter or checkpoint.directory, methods)
+            for checkpoint in self.evaluation.lineage.checkpoints
+        }
+        return {
+            name: "; ".join(f"{e.method}: {e.found}" for e in evidence)
+            for name, evidence in found.items()
+            if evidence
+        }
 
 
 class _Scoring:

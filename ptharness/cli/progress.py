@@ -25,7 +25,7 @@ class ProgressObserver(Observer):
     In a terminal one moving line; elsewhere (a log file, CI) a line per checkpoint.
     """
 
-    def __init__(self, console: Console, engine: str) -> None:
+    def __init__(self, console: Console) -> None:
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -35,7 +35,7 @@ class ProgressObserver(Observer):
             TimeRemainingColumn,
         )
 
-        self.console, self.engine = console, engine
+        self.console = console
         self.progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -82,7 +82,7 @@ class ProgressObserver(Observer):
                 f"{total:,} completions to generate with {len(plan.jobs)} checkpoints in "
                 f"{starts}; {cached:,} in the store already"
             )
-            self._show(f"starting {self.engine}", completed=0, total=total)
+            self._show("starting the engine", completed=0, total=total)
         else:
             self.say(f"nothing to generate: all {cached:,} completions are in the store")
 
@@ -122,6 +122,6 @@ class ProgressObserver(Observer):
             self._show(f"scoring, {pending} units left")
 
     def failed(self, failure: Failure) -> None:
-        """A failure stays on the screen."""
+        """Say at once that something failed; the full list comes at the end."""
         where = " x ".join(part for part in (failure.checkpoint, failure.task) if part)
-        self.say(f"failed: {where}: {failure.stage}: {failure.message}")
+        self.say(f"{where}: failed ({failure.stage}); the others go on")

@@ -1,0 +1,105 @@
+"""`ptharness plan`: what a run would do, what is cached, how many engine starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ptharness.cli.output import JSON_OPTION, print_json, print_table, print_text
+from ptharness.cli.run import make_request, selection_options
+from ptharness.cli.session import Session
+
+if TYPE_CHECKING:
+    from ptharness.evaluation import Session as EvaluationSession
+    from ptharness.planner import Plan, Work
+
+
+@click.command()
+@click.argument("manifest", type=click.Path(path_type=Path))
+@selection_options
+@JSON_OPTION
+@click.pass_obj
+def plan(session: Session, manifest: Path, as_json: bool, **options: Any) -> int:
+    """Show what `ptharness run MANIFEST` would do: units, cached ones, engine starts.
+
+    Prompts are built (and kept for the run), but no engine starts and nothing is generated.
+
+    \b
+    Example:
+        ptharness plan lineage.yaml --samples 64
+    """
+    from ptharness.evaluation import Observer
+    from ptharness.evaluation import Session as EvaluationSession
+
+    evaluation = EvaluationSession.open(
+        make_request(manifest, **options), session.plugins, Observer()
+    )
+    try:
+        made = evaluation.prepare(warm=False)
+    finally:
+        evaluation.close()
+    rows = [_row(work, evaluation) for work in made.work]
+    if as_json:
+        print_json(_as_json(evaluation, made, rows))
+    else:
+        _print(evaluation, made, rows)
+    return 1 if evaluation.failures else 0
+
+
+def _row(work: Work, evaluation: EvaluationSession) -> dict[str, Any]:
+    store = evaluation.store
+    cached = [unit for unit in work.generation if store.has("generation", unit.key)]
+    return {
+        "checkpoint": work.checkpoint.name,
+        "task": work.planned.prompts.header.task,
+        "samples": work.planned.samples,
+        "units": len(work.generation),
+        "units_cached": len(cached),
+        "completions": sum(unit.completions for unit in work.generation),
+        "completions_cached": sum(unit.completions for unit in cached),
+        "units_to_score": sum(not store.has("score", unit.key) for unit in work.scores),
+    }
+
+
+def _as_json(
+    evaluation: EvaluationSession, made: Plan, rows: list[dict[str, Any]]
+) -> dict[str, Any]:
+    return {
+        "lineage": evaluation.evaluation.lineage.name,
+        "engine": evaluation.evaluation.engine_settings.name,
+        "engine_starts": made.engine_starts,
+        "checkpoints_in_order": [job.checkpoint.name for job in made.jobs],
+        "longest_request_tokens": made.needed_tokens,
+        "work": rows,
+        "failures": [failure.to_json() for failure in evaluation.failures],
+    }
+
+
+def _print(evaluation: EvaluationSession, made: Plan, rows: list[dict[str, Any]]) -> None:
+    columns = (
+        "checkpoint",
+        "task",
+        "samples",
+        "units",
+        "cached",
+        "completions",
+        "cached",
+        "to score",
+    )
+    print_table(columns, [tuple(row.values()) for row in rows], evaluation.evaluation.lineage.name)
+    missing = sum(row["completions"] - row["completions_cached"] for row in rows)
+    starts = f"{made.engine_starts} start{'s' * (made.engine_starts != 1)}"
+    order = ", ".join(job.checkpoint.name for job in made.jobs) or "nothing"
+    print_text(
+        f"to generate: {missing:,} completions; "
+        f"engine {evaluation.evaluation.engine_settings.name}: {starts}, in the order: {order}"
+    )
+    for resolved in evaluation.evaluation.tasks:
+        for file in resolved.task.foreign_code:
+            print_text(
+                f"warning: {resolved.task.name}: loading this task runs code of yours: {file}"
+            )
+    for failure in evaluation.failures:
+        print_text(f"failed: {failure.checkpoint} {failure.task}: {failure.message}")
