@@ -93,15 +93,17 @@ AGGREGATES = pa.schema(
 # --- published tables: a contract with users' notebooks; add columns freely, rename none -----
 
 TAGS = (
-    _field("lineage", _TAG, "Name of the lineage."),
-    _field("checkpoint", _TAG, "Name of the checkpoint in the manifest."),
-    _field("stage", pa.int32(), "Stages on the longest way from a root; 0 for a root."),
+    _field("lineage", _TAG, "Name of the lineage.", nullable=False),
+    _field("checkpoint", _TAG, "Name of the checkpoint in the manifest.", nullable=False),
+    _field(
+        "stage", pa.int32(), "Stages on the longest way from a root; 0 for a root.", nullable=False
+    ),
     _field("step", pa.int64(), "Training step of the stage, where the manifest gives one."),
-    _field("parents", _NAMES, "Checkpoints it was trained from; empty for a root."),
+    _field("parents", _NAMES, "Checkpoints it was trained from; empty for a root.", nullable=False),
     _field("method", _TAG, "Kind of stage, as its method plugin names it; null for a root."),
     _field("interface", _TAG, "How the correction was attached to the trajectories."),
     _field("provenance", _TAG, "Declared: whose trajectories the stage learned from."),
-    _field("role", _NAMES, "Declared: what the stage is meant to do."),
+    _field("role", _NAMES, "Declared: what the stage is meant to do.", nullable=False),
 )
 
 CHECKPOINTS = pa.schema(
@@ -109,7 +111,7 @@ CHECKPOINTS = pa.schema(
         *TAGS,
         _field("teacher", pa.string(), "Teacher of a distillation."),
         _field("path", pa.string(), "Where the manifest says that it is."),
-        _field("replicate", pa.int32(), "Number of the independent repetition."),
+        _field("replicate", pa.int32(), "Number of the independent repetition.", nullable=False),
         _field("fingerprint", pa.string(), "Digest of the weights (and of the adapter)."),
         _field("parameters", pa.int64(), "Number of stored weights."),
         _field("tokenizer_fingerprint", pa.string(), "Digest of tokenizer and chat template."),
@@ -120,10 +122,15 @@ CHECKPOINTS = pa.schema(
 
 DOCUMENTS = pa.schema(
     [
-        _field("lineage", _TAG, "Name of the lineage."),
-        _field("task", _TAG, "Name of the task."),
-        _field("item", pa.string(), "Index in the evaluation split and a hash of the content."),
-        _field("cluster", pa.string(), "Items of one cluster are not independent."),
+        _field("lineage", _TAG, "Name of the lineage.", nullable=False),
+        _field("task", _TAG, "Name of the task.", nullable=False),
+        _field(
+            "item",
+            pa.string(),
+            "Index in the evaluation split and a hash of the content.",
+            nullable=False,
+        ),
+        _field("cluster", pa.string(), "Items of one cluster are not independent.", nullable=False),
         _field("prompt", pa.string(), "As the first checkpoint that used it was asked."),
         _field("gold", pa.string(), "The right answer as the task states it."),
         _field("metadata", pa.string(), "Further fields of the document, as JSON."),
@@ -133,14 +140,25 @@ DOCUMENTS = pa.schema(
 SAMPLES = pa.schema(
     [
         *TAGS,
-        _field("task", _TAG, "Name of the task."),
-        _field("item", pa.string(), "Index in the evaluation split and a hash of the content."),
-        _field("cluster", pa.string(), "Items of one cluster are not independent."),
-        _field("sample", pa.int32(), "Number of the completion, from 0."),
+        _field("task", _TAG, "Name of the task.", nullable=False),
+        _field(
+            "item",
+            pa.string(),
+            "Index in the evaluation split and a hash of the content.",
+            nullable=False,
+        ),
+        _field("cluster", pa.string(), "Items of one cluster are not independent.", nullable=False),
+        _field(
+            "sample",
+            pa.int32(),
+            "From 0; null where a filter took all samples of the item together.",
+        ),
         _field("prompt_digest", pa.string(), "Digest of the prompt's token ids."),
         _field("completion", pa.string(), "Text, cut at the stop strings; null for choices."),
         _field("finish_reason", _TAG, "stop, or length where max_tokens cut it off."),
-        _field("prompt_tokens", pa.int32(), "Tokens of the prompt."),
+        _field(
+            "prompt_tokens", pa.int32(), "Tokens of the prompt; of the first choice's, for choices."
+        ),
         _field("completion_tokens", pa.int32(), "Tokens of the completion, its end included."),
         _field("logprob_nats", pa.float64(), "Log-probability of the completion, in nats."),
         _field("answer", pa.string(), "What the primary filter extracted, or the choice made."),
@@ -162,11 +180,16 @@ SAMPLES = pa.schema(
 ITEMS = pa.schema(
     [
         *TAGS,
-        _field("task", _TAG, "Name of the task."),
-        _field("item", pa.string(), "Index in the evaluation split and a hash of the content."),
-        _field("cluster", pa.string(), "Items of one cluster are not independent."),
-        _field("n", pa.int32(), "Samples with a yes/no score."),
-        _field("c", pa.int32(), "Correct ones among them."),
+        _field("task", _TAG, "Name of the task.", nullable=False),
+        _field(
+            "item",
+            pa.string(),
+            "Index in the evaluation split and a hash of the content.",
+            nullable=False,
+        ),
+        _field("cluster", pa.string(), "Items of one cluster are not independent.", nullable=False),
+        _field("n", pa.int32(), "Samples with a yes/no score.", nullable=False),
+        _field("c", pa.int32(), "Correct ones among them.", nullable=False),
         _field("mean_score", pa.float64(), "Mean of the primary metric over the samples."),
         _field("completion_tokens", pa.int64(), "Sum over the samples, in tokens."),
         _field("truncated", pa.int32(), "Samples that max_tokens cut off."),
@@ -176,17 +199,23 @@ ITEMS = pa.schema(
 METRICS = pa.schema(
     [
         *TAGS,
-        _field("task", _TAG, "Name of the task."),
-        _field("metric", _TAG, "lm-eval's name, or pass@k, or truncation_rate."),
-        _field("filter", _TAG, "Name of the filter pipeline; none if there is none."),
+        _field("task", _TAG, "Name of the task.", nullable=False),
+        _field("metric", _TAG, "lm-eval's name, or pass@k, or truncation_rate.", nullable=False),
+        _field(
+            "filter", _TAG, "Name of the filter pipeline; none if there is none.", nullable=False
+        ),
         _field("value", pa.float64(), "At one sample lm-eval's; else the mean over samples."),
         _field("stderr", pa.float64(), "Standard error, clustered where the task has clusters."),
         _field("ci_low", pa.float64(), "Lower end of the 95 % confidence interval."),
         _field("ci_high", pa.float64(), "Upper end of the 95 % confidence interval."),
-        _field("ci_method", _TAG, "How the interval was made."),
-        _field("n", pa.int32(), "Items."),
-        _field("samples", pa.int32(), "Samples per item."),
-        _field("is_primary", pa.bool_(), "Whether score and correct show this metric."),
+        _field(
+            "ci_method", _TAG, "normal, rule_of_three (all items 0, or all 1), normal_unclustered."
+        ),
+        _field("n", pa.int32(), "Items.", nullable=False),
+        _field("samples", pa.int32(), "Samples per item.", nullable=False),
+        _field(
+            "is_primary", pa.bool_(), "Whether score and correct show this metric.", nullable=False
+        ),
     ]
 )
 

