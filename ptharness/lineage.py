@@ -105,39 +105,49 @@ class Lineage:
             for parent in child.parents:
                 yield Edge(parent, child.name, "edge")
         for child in self.checkpoints:
-            for root in self._roots_of(child.name):
+            for root in self._roots[child.name]:
                 if root != child.name and root not in child.parents:
                     yield Edge(root, child.name, "path")
         for child in self.checkpoints:
             if child.stage and child.stage.teacher:
                 yield Edge(child.stage.teacher, child.name, "teacher")
 
-    def _roots_of(self, name: str) -> list[str]:
-        parents = self.by_name[name].parents
-        if not parents:
-            return [name]
-        return list(dict.fromkeys(root for parent in parents for root in self._roots_of(parent)))
+    @cached_property
+    def _roots(self) -> Mapping[str, tuple[str, ...]]:
+        """The roots above each checkpoint; a root's own is itself."""
+        roots: dict[str, tuple[str, ...]] = {}
+        for checkpoint in self.checkpoints:
+            above = [root for parent in checkpoint.parents for root in roots[parent]]
+            roots[checkpoint.name] = tuple(dict.fromkeys(above)) or (checkpoint.name,)
+        return roots
 
 
 def _parents_first(checkpoints: tuple[Checkpoint, ...]) -> tuple[Checkpoint, ...]:
     """Order parents (and teachers) before children, otherwise as written; name any cycle."""
     by_name = {checkpoint.name: checkpoint for checkpoint in checkpoints}
     ordered: dict[str, Checkpoint] = {}
-
-    def visit(checkpoint: Checkpoint, trail: tuple[str, ...]) -> None:
-        if checkpoint.name in trail:
-            cycle = " -> ".join((*trail[trail.index(checkpoint.name) :], checkpoint.name))
-            raise ManifestError(
-                f"the checkpoints form a cycle: {cycle}; remove one of these parents",
-                key=f"checkpoints.{checkpoint.name}.parent",
-            )
-        if checkpoint.name in ordered:
-            return
-        teacher = checkpoint.stage.teacher if checkpoint.stage else None
-        for other in (*checkpoint.parents, *((teacher,) if teacher else ())):
-            visit(by_name[other], (*trail, checkpoint.name))
-        ordered[checkpoint.name] = checkpoint
-
-    for checkpoint in checkpoints:
-        visit(checkpoint, ())
+    for start in checkpoints:
+        # A stack of our own: a chain of stages may be longer than Python's.
+        trail = {start.name: _needed(start)}
+        while trail:
+            name = next(reversed(trail))
+            missing = next((other for other in trail[name] if other not in ordered), None)
+            if missing is None:
+                ordered[name] = by_name[name]
+                del trail[name]
+            elif missing in trail:
+                names = list(trail)
+                cycle = " -> ".join((*names[names.index(missing) :], missing))
+                raise ManifestError(
+                    f"the checkpoints form a cycle: {cycle}; remove one of these parents or teachers",
+                    key=f"checkpoints.{missing}.parent",
+                )
+            else:
+                trail[missing] = _needed(by_name[missing])
     return tuple(ordered.values())
+
+
+def _needed(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """What must come before a checkpoint: its parents and its teacher."""
+    teacher = checkpoint.stage.teacher if checkpoint.stage else None
+    return (*checkpoint.parents, *((teacher,) if teacher else ()))

@@ -48,10 +48,11 @@ def find_file(source: str, base: Path) -> Path:
 
 def _absolute(source: str, base: Path) -> Path:
     try:
-        path = Path(source).expanduser()
-        return Path(base.absolute(), path)
-    except (RuntimeError, ValueError) as error:
-        raise ManifestError(f"{source!r} is no path: {error}") from None
+        path = Path(base.absolute(), Path(source).expanduser())
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ManifestError(f"{source[:60]!r} is no path: {error.args[-1]}") from None
+    return path
 
 
 def _hub_folder(source: str, path: Path) -> Path:
@@ -77,10 +78,16 @@ def _hub_folder(source: str, path: Path) -> Path:
     except Exception:
         pass
     try:
-        return Path(str(download()))
+        fetched = Path(str(download()))
     except Exception as error:
         cause = str(error).strip().splitlines()
         raise ManifestError(
             f"{missing} {type(error).__name__}: {cause[0] if cause else ''}; correct the path or "
             "id, log in to the hub, or download it beforehand"
         ) from error
+    if not any(fetched.glob("*.safetensors")):
+        raise ManifestError(
+            f"hub id {source!r} gave no *.safetensors file ({fetched}); pickled weights are not "
+            "fetched: convert them, or go online if the local copy is incomplete"
+        )
+    return fetched
