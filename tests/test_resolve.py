@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import write_checkpoint
 
 from ptharness.cli import main
 from ptharness.engines.fake import FakeEngine
@@ -16,6 +15,7 @@ from ptharness.plugins import load_plugins
 from ptharness.registry import Registry
 from ptharness.resolve import Evaluation, Overrides, resolve
 from ptharness.taxonomy import Interface, Provenance, Role
+from tests.conftest import write_checkpoint
 
 Edited = Callable[..., Path]
 

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from ptharness_methods.leftovers import MOST_CARD_BYTES, card_tags, logged_keys
+
+from tests.methods.folders import GRPO_KEYS, SFT_KEYS, with_card, with_log
+
+
+def test_tags_are_read_from_the_front_matter(tmp_path: Path) -> None:
+    assert card_tags(with_card(tmp_path, "dpo")) == {"generated_from_trainer", "trl", "dpo"}
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"b{i}: &b{i} [{', '.join([f'*b{i - 1}' if i else '*a'] * 10)}]\n" for i in range(30)
+)
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        "",
+        "no front matter",
+        "---\ntags: [trl, sft]\n",  # never closed
+        "---\ntags: {trl: sft}\n---\n",
+        "---\ntags: trl\n---\n",
+        "---\n[1\n---\n",
+        "---\ntags: [!!python/object/apply:os.system [id], trl]\n---\n",
+        f"---\n{BOMB}tags: [trl, sft]\n---\n",
+        "---\n" + "[" * 5000 + "\n---\n",
+        "text before\n---\ntags: [trl, sft]\n---\n",
+        "---\ntags: [trl, sft]\n---\n" + "x" * MOST_CARD_BYTES,
+    ],
+)
+def test_a_broken_or_hostile_card_is_passed_over(card: str, tmp_path: Path) -> None:
+    started = time.monotonic()
+    (tmp_path / "README.md").write_text(card)
+    assert card_tags(tmp_path) == frozenset()
+    assert time.monotonic() - started < 10
+
+
+def test_keys_are_read_from_the_trainer_state(tmp_path: Path) -> None:
+    assert logged_keys(with_log(tmp_path, SFT_KEYS)) == {*SFT_KEYS, "train_runtime"}
+
+
+def test_the_latest_step_inside_is_read_where_the_folder_has_no_state(tmp_path: Path) -> None:
+    with_log(tmp_path / "checkpoint-9", SFT_KEYS)
+    with_log(tmp_path / "checkpoint-100", GRPO_KEYS)
+    (tmp_path / "checkpoint-last").mkdir()
+    (tmp_path / "checkpoint-²").mkdir()
+    assert "reward" in logged_keys(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "state",
+    ["", "{", "[]", "3", '{"log_history": 3}', '{"log_history": [1, null]}', "[" * 100_000, "\0"],
+)
+def test_a_broken_or_hostile_state_is_passed_over(state: str, tmp_path: Path) -> None:
+    (tmp_path / "trainer_state.json").write_text(state)
+    assert logged_keys(tmp_path) == frozenset()
+
+
+def test_a_folder_of_oddities_is_passed_over_quickly(tmp_path: Path) -> None:
+    (tmp_path / "README.md").symlink_to(tmp_path / "README.md")
+    (tmp_path / "trainer_state.json").mkdir()
+    (tmp_path / "checkpoint-1").symlink_to(tmp_path)
+    for number in range(10_000):
+        (tmp_path / f"file-{number}").touch()
+    started = time.monotonic()
+    assert card_tags(tmp_path) == frozenset()
+    assert logged_keys(tmp_path) == frozenset()
+    assert time.monotonic() - started < 5
+
+
+def test_a_pickle_is_never_read(tmp_path: Path) -> None:
+    proof = tmp_path / "executed"
+    code = f"cos\nsystem\n(S'touch {proof}'\ntR.".encode()
+    (tmp_path / "training_args.bin").write_bytes(code)
+    (tmp_path / "trainer_state.json").write_bytes(code)
+    (tmp_path / "README.md").write_bytes(code)
+    assert card_tags(tmp_path) == logged_keys(tmp_path) == frozenset()
+    assert not proof.exists()
+
+
+def test_a_long_history_is_read(tmp_path: Path) -> None:
+    history = [{"loss": 0.1, "reward": 1.0, "step": step} for step in range(20_000)]
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": history}))
+    assert logged_keys(tmp_path) == {"loss", "reward", "step"}
