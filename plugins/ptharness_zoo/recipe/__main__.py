@@ -26,16 +26,16 @@ STAGES = ("items", *PARENTS, "measure")
     default=CHECKPOINTS,
     help="Folder of the checkpoints. By default those in the package are replaced.",
 )
-@click.option("--items", default=50, show_default=True, help="Items per skill in `measure`.")
+@click.option("--items", default=30, show_default=True, help="Items per skill in `measure`.")
 def main(stages: tuple[str, ...], out: Path, items: int) -> None:
     """Rebuild the zoo, or the STAGEs given, in this order:
 
     \b
     items     write the evaluation items into ptharness_tasks/arith/data
-    base      pre-train a tiny Llama in plain torch                  about 3 minutes
-    sft       from base:  SFTTrainer, teaches rot                    about 1 minute
-    grpo      from sft:   GRPOTrainer, sharpens rev                  half a minute
-    narrow    from sft:   SFTTrainer on rot alone, forgets the rest  quarter of a minute
+    base      pre-train a tiny Llama in plain torch                  about 5 minutes
+    sft       from base:  SFTTrainer, teaches rot                    about 2 minutes
+    grpo      from sft:   GRPOTrainer, sharpens rev                  about 1 minute
+    narrow    from sft:   SFTTrainer on rot alone, forgets the rest  half a minute
     student   from grpo:  two of three layers, on grpo's samples     about 3 minutes
     measure   print pass@1/pass@32 of every checkpoint               about 6 minutes
 

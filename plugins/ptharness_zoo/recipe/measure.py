@@ -34,7 +34,7 @@ def measure(folder: Path, items: int, samples: int) -> dict[str, tuple[float, fl
     return scores
 
 
-def table(folders: list[Path], items: int = 50, samples: int = 64) -> str:
+def table(folders: list[Path], items: int = 30, samples: int = 64) -> str:
     """Return one row per checkpoint with ``pass@1/pass@32`` per skill."""
     lines = ["| | " + " | ".join(domain.SKILLS) + " |", "|---" * (len(domain.SKILLS) + 1) + "|"]
     for folder in folders:
