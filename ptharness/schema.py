@@ -92,8 +92,20 @@ AGGREGATES = pa.schema(
 
 # --- published tables: a contract with users' notebooks; add columns freely, rename none -----
 
+_LINEAGE = _field("lineage", _TAG, "Name of the lineage.", nullable=False)
+_TASK = _field("task", _TAG, "Name of the task.", nullable=False)
+_ITEM = _field(
+    "item",
+    pa.string(),
+    "Index in the evaluation split and a hash of the content.",
+    nullable=False,
+)
+_CLUSTER = _field(
+    "cluster", pa.string(), "Items of one cluster are not independent.", nullable=False
+)
+
 TAGS = (
-    _field("lineage", _TAG, "Name of the lineage.", nullable=False),
+    _LINEAGE,
     _field("checkpoint", _TAG, "Name of the checkpoint in the manifest.", nullable=False),
     _field(
         "stage", pa.int32(), "Stages on the longest way from a root; 0 for a root.", nullable=False
@@ -122,15 +134,10 @@ CHECKPOINTS = pa.schema(
 
 DOCUMENTS = pa.schema(
     [
-        _field("lineage", _TAG, "Name of the lineage.", nullable=False),
-        _field("task", _TAG, "Name of the task.", nullable=False),
-        _field(
-            "item",
-            pa.string(),
-            "Index in the evaluation split and a hash of the content.",
-            nullable=False,
-        ),
-        _field("cluster", pa.string(), "Items of one cluster are not independent.", nullable=False),
+        _LINEAGE,
+        _TASK,
+        _ITEM,
+        _CLUSTER,
         _field("prompt", pa.string(), "As the first checkpoint that used it was asked."),
         _field("gold", pa.string(), "The right answer as the task states it."),
         _field("metadata", pa.string(), "Further fields of the document, as JSON."),
@@ -140,14 +147,9 @@ DOCUMENTS = pa.schema(
 SAMPLES = pa.schema(
     [
         *TAGS,
-        _field("task", _TAG, "Name of the task.", nullable=False),
-        _field(
-            "item",
-            pa.string(),
-            "Index in the evaluation split and a hash of the content.",
-            nullable=False,
-        ),
-        _field("cluster", pa.string(), "Items of one cluster are not independent.", nullable=False),
+        _TASK,
+        _ITEM,
+        _CLUSTER,
         _field(
             "sample",
             pa.int32(),
@@ -180,14 +182,9 @@ SAMPLES = pa.schema(
 ITEMS = pa.schema(
     [
         *TAGS,
-        _field("task", _TAG, "Name of the task.", nullable=False),
-        _field(
-            "item",
-            pa.string(),
-            "Index in the evaluation split and a hash of the content.",
-            nullable=False,
-        ),
-        _field("cluster", pa.string(), "Items of one cluster are not independent.", nullable=False),
+        _TASK,
+        _ITEM,
+        _CLUSTER,
         _field("n", pa.int32(), "Samples with a yes/no score.", nullable=False),
         _field("c", pa.int32(), "Correct ones among them.", nullable=False),
         _field("mean_score", pa.float64(), "Mean of the primary metric over the samples."),
@@ -199,7 +196,7 @@ ITEMS = pa.schema(
 METRICS = pa.schema(
     [
         *TAGS,
-        _field("task", _TAG, "Name of the task.", nullable=False),
+        _TASK,
         _field("metric", _TAG, "lm-eval's name, or pass@k, or truncation_rate.", nullable=False),
         _field(
             "filter", _TAG, "Name of the filter pipeline; none if there is none.", nullable=False

@@ -8,7 +8,7 @@ and names the state that all the tables belong to.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -24,11 +24,11 @@ from ptharness.planner import CheckpointPrint, Work
 from ptharness.publish import items, metrics
 from ptharness.publish.columns import tag_values
 from ptharness.publish.files import remove_others, samples_file, state_of, write_table
-from ptharness.publish.lineage_tables import checkpoints_table, documents_of, documents_table
+from ptharness.publish.lineage_tables import checkpoint_rows, documents_of, documents_table
 from ptharness.publish.run_json import RunReport, write_run
 from ptharness.publish.samples import samples_table
 from ptharness.resolve import Evaluation
-from ptharness.schema import ITEMS, METRICS, SCHEMA_VERSION
+from ptharness.schema import CHECKPOINTS, ITEMS, METRICS, SCHEMA_VERSION
 from ptharness.store import UnitStore, remove_leftovers
 from ptharness.units import Failure
 
@@ -179,8 +179,8 @@ class _Publication:
             item_tables.append(rows)
             metric_tables.append(own)
         state = _state([pair.derived_state for pair in readable])
-        self._write("items.parquet", pa.concat_tables(item_tables), state)
-        self._write("metrics.parquet", pa.concat_tables(metric_tables), state)
+        self._write("items.parquet", state, lambda: pa.concat_tables(item_tables))
+        self._write("metrics.parquet", state, lambda: pa.concat_tables(metric_tables))
         return readable
 
     def _are_current(self, pairs: Sequence[_Pair]) -> bool:
@@ -205,7 +205,7 @@ class _Publication:
             raise _UnreadableError(str(error)) from error
         rows = items.items_table(samples, constants)
         own = metrics.metrics_table(pair.work.planned, samples, rows, aggregates, constants)
-        self._write(pair.file, samples, pair.state)
+        self._write(pair.file, pair.state, lambda: samples)
         return rows, own
 
     def _published_samples(self, pair: _Pair) -> pa.Table | None:
@@ -221,13 +221,15 @@ class _Publication:
     def write_lineage_tables(self, pairs: Sequence[_Pair], evidence: Mapping[str, str]) -> None:
         """Write the checkpoints and documents tables."""
         lineage = self.evaluation.lineage
-        checkpoints = checkpoints_table(lineage, self.prints, evidence)
-        self._write("checkpoints.parquet", checkpoints, _state(checkpoints.to_pylist()))
+        rows = checkpoint_rows(lineage, self.prints, evidence)
+        self._write(
+            "checkpoints.parquet",
+            _state(rows),
+            lambda: pa.Table.from_pylist(rows, schema=CHECKPOINTS),
+        )
         work = [pair.work for pair in pairs]
         state = _state(lineage.name, [(w.planned.prompt_set, documents_of(w)) for w in work])
-        if self._is_stale("documents.parquet", state):
-            self._write("documents.parquet", documents_table(lineage, work), state)
-        self.states["documents.parquet"] = state
+        self._write("documents.parquet", state, lambda: documents_table(lineage, work))
 
     def write_manifest(self) -> None:
         """Copy the manifest as it was read, if it has changed."""
@@ -240,10 +242,15 @@ class _Publication:
     def _is_stale(self, file: str, state: str) -> bool:
         return state_of(self.folder / file) != state
 
-    def _write(self, file: str, table: pa.Table, state: str) -> None:
+    def _write(self, file: str, state: str, make: Callable[[], pa.Table]) -> None:
+        """Make and write a table if the file is of another state.
+
+        Making an Arrow array imports pandas, for seconds, which a run with nothing to do is
+        spared.
+        """
         self.states[file] = state
         if self._is_stale(file, state):
-            write_table(self.folder / file, table, state)
+            write_table(self.folder / file, make(), state)
             self.written.append(file)
 
 

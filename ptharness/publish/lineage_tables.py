@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,13 +11,13 @@ import pyarrow.compute as pc
 from ptharness.lineage import Lineage
 from ptharness.planner import CheckpointPrint, Work
 from ptharness.publish.columns import clean, make_table, tag_values
-from ptharness.schema import CHECKPOINTS, DOCUMENTS
+from ptharness.schema import DOCUMENTS
 
 
-def checkpoints_table(
+def checkpoint_rows(
     lineage: Lineage, prints: Mapping[str, CheckpointPrint], evidence: Mapping[str, str]
-) -> pa.Table:
-    """Every checkpoint, parents first; null digests for one that could not be read."""
+) -> list[dict[str, Any]]:
+    """Rows of `schema.CHECKPOINTS`, parents first; null digests where one could not be read."""
     rows = []
     for checkpoint in lineage.checkpoints:
         stage, found = checkpoint.stage, prints.get(checkpoint.name)
@@ -33,7 +34,7 @@ def checkpoints_table(
                 "declaration": clean(stage.reason) if stage else None,
             }
         )
-    return pa.Table.from_pylist(rows, schema=CHECKPOINTS)
+    return rows
 
 
 def documents_of(work: Work) -> int:
