@@ -61,6 +61,7 @@ class _At:
 
 def serve(connection: Connection[Any, Any], store_root: Path) -> None:
     """Make units until the pipe closes."""
+    pa.array([0])  # pyarrow imports pandas at its first conversion: better before the first unit
     store = UnitStore(store_root)
     loaded: dict[bytes, LoadedTask] = {}
     while True:

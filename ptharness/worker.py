@@ -100,6 +100,8 @@ Event = Loaded | Started | Progress | UnitDone | CheckpointFailed | JobDone | Wo
 def serve(connection: Connection[Any, Any], engine_class: type[Engine], store: Path) -> None:
     """Run jobs until the pipe closes. The first message is the engine's settings."""
     engine_class.preload()
+    # pyarrow imports pandas at its first conversion: better now than with requests waiting.
+    pa.array([0])
     settings: EngineSettings = connection.recv()
     worker = Worker(engine_class(settings), UnitStore(store), connection)
     try:
@@ -232,9 +234,7 @@ class _Flight:
             requests: list[GenerateRequest | ScoreRequest] = []
             for unit in pool:
                 pending = _Pending(unit, unit.rows)
-                rows = self._rows(unit)
-                for row in range(unit.rows):
-                    request = _request(index, unit, rows, row)
+                for row, request in enumerate(unit_requests(unit, self._prompts(unit), index)):
                     seed = request.seed if isinstance(request, GenerateRequest) else 0
                     self.places[index] = (pending, row, seed)
                     requests.append(request)
@@ -243,15 +243,11 @@ class _Flight:
                 requests.sort(key=_length, reverse=True)
             yield from requests
 
-    def _rows(self, unit: GenerationUnit) -> dict[str, list[Any]]:
+    def _prompts(self, unit: GenerationUnit) -> PromptSet:
         if unit.prompt_set not in self.prompt_sets:
             table = self.store.read("prompts", unit.prompt_set)
             self.prompt_sets[unit.prompt_set] = PromptSet.from_table(table)
-        rows = self.prompt_sets[unit.prompt_set].slice_documents(
-            unit.first_document, unit.documents
-        )
-        columns = ["prompt_token_ids", "continuation_token_ids", "prompt_digest", "occurrence"]
-        return {name: rows[name].to_pylist() for name in columns}
+        return self.prompt_sets[unit.prompt_set]
 
     def add(self, result: Generated | Scored) -> list[dict[str, Any]]:
         """Keep a result; its rows."""
@@ -285,19 +281,22 @@ def _length(request: GenerateRequest | ScoreRequest) -> int:
     return len(request.prompt_token_ids) + request.sampling.max_tokens
 
 
-def _request(
-    index: int, unit: GenerationUnit, rows: dict[str, list[Any]], row: int
-) -> GenerateRequest | ScoreRequest:
-    prompt = tuple(rows["prompt_token_ids"][row])
-    if unit.kind == "loglikelihood":
-        return ScoreRequest(index, prompt, tuple(rows["continuation_token_ids"][row]))
-    seed = derive_seed(
-        *unit.stream,
-        rows["prompt_digest"][row],
-        rows["occurrence"][row],
-        unit.first_sample // SAMPLE_BLOCK,
-    )
-    return GenerateRequest(index, prompt, unit.samples, seed, unit.sampling, unit.stop_token_ids)
+def unit_requests(
+    unit: GenerationUnit, prompts: PromptSet, first_index: int = 0
+) -> Iterator[GenerateRequest | ScoreRequest]:
+    """A unit's requests in row order, numbered from `first_index`, each with its own seed."""
+    rows = prompts.slice_documents(unit.first_document, unit.documents)
+    columns = ["prompt_token_ids", "continuation_token_ids", "prompt_digest", "occurrence"]
+    values = zip(*(rows[name].to_pylist() for name in columns), strict=True)
+    block = unit.first_sample // SAMPLE_BLOCK
+    for index, (prompt, continuation, prompt_digest, occurrence) in enumerate(values, first_index):
+        if unit.kind == "loglikelihood":
+            yield ScoreRequest(index, tuple(prompt), tuple(continuation))
+            continue
+        seed = derive_seed(*unit.stream, prompt_digest, occurrence, block)
+        yield GenerateRequest(
+            index, tuple(prompt), unit.samples, seed, unit.sampling, unit.stop_token_ids
+        )
 
 
 def _rows_of(
