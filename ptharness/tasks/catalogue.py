@@ -6,7 +6,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
 
@@ -44,12 +44,12 @@ class _IndexedProvider(TaskProvider):
         """The tasks of that name, group or tag; empty if it is none of these."""
         if reference not in self.index:
             return []
-        return [self._task(leaf) for leaf in expand(reference, self._chain(self.index))]
+        return [self._task(leaf) for leaf in expand(reference, self._chain(lambda: self.index))]
 
-    def _chain(self, first: TaskIndex) -> Sequence[Lookup]:
+    def _chain(self, first: Lookup) -> Sequence[Lookup]:
         """`first`, then the fallback's names, built only where `first` lacks one."""
         fallback = self.fallback
-        return [lambda: first, *([lambda: fallback.index] if fallback else [])]
+        return [first] if fallback is None else [first, lambda: fallback.index]
 
     def _task(self, leaf: Leaf) -> Task:
         return LmEvalTask(leaf.name, leaf.path, leaf.settings, leaf.inline, self._trusted())
@@ -182,5 +182,5 @@ class PathTasks(_IndexedProvider):
         path = (folder / Path(reference).expanduser()).resolve()
         if not path.is_file():
             raise TaskError(f"{reference}: there is no such file in {folder}")
-        beside = index_folder(path.parent, recursive=False)
+        beside = cache(lambda: index_folder(path.parent, recursive=False))
         return [self._task(leaf) for leaf in expand_file(path, self._chain(beside))]

@@ -25,6 +25,7 @@ from ptharness.tasks.lm_eval_scoring import Scorer, as_number
 from ptharness.tasks.yaml_sources import (
     Source,
     assemble,
+    check_size,
     code_digests,
     code_files,
     plain,
@@ -75,8 +76,9 @@ class LmEvalTask(Task):
     @cached_property
     def _declared(self) -> tuple[Mapping[str, Any], tuple[Path, ...]]:
         config, files = read_config(self.yaml)
-        own = {} if self.inline else config
-        return {**own, **self.overrides}, files
+        merged = {**({} if self.inline else config), **self.overrides}
+        check_size(merged, self.yaml)
+        return merged, files
 
     def source(self) -> Source:
         """The merged configuration and its files. Raises `TaskError` where one is missing."""
@@ -149,7 +151,10 @@ class LoadedLmEvalTask(LoadedTask):
 
     def aggregate(self, scores: Sequence[Score]) -> list[Aggregate]:
         """The task's metrics as lm-eval aggregates them. Raises `TaskError`."""
-        return aggregate(self.name, self.task, scores)
+        # lm-eval learns how to aggregate some metrics only as it computes them for a document.
+        order = {pair: position for position, pair in enumerate(self.metrics)}
+        aggregates = aggregate(self.name, self.task, scores)
+        return sorted(aggregates, key=lambda a: order.get((a.metric, a.filter), len(order)))
 
     def score_digest(self) -> str:
         """Covers filters, metrics, their code and versions; gold data is in the rows."""

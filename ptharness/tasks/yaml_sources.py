@@ -24,6 +24,9 @@ FILE_BUILDERS = frozenset(
 )
 """Values of `dataset_path` that are file formats: their `data_files` are local files."""
 
+MOST_VALUES = 1_000_000
+"""Values of one task's configuration after aliases are expanded."""
+
 _SAFE_LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -79,6 +82,20 @@ class Source:
             {key: [file_digest(path) for path in paths] for key, paths in self.data.items()},
             hub_revision(self.declared.get("dataset_path")),
         )
+
+
+def check_size(config: Mapping[str, Any], path: Path) -> None:
+    """Raise `TaskError` where aliases make a configuration endless or enormous."""
+    waiting: list[Any] = [config]
+    for _ in range(MOST_VALUES):
+        if not waiting:
+            return
+        value = waiting.pop()
+        if isinstance(value, Mapping):
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
+    raise TaskError(f"{path}: its aliases expand to more than {MOST_VALUES:,} values")
 
 
 def plain(value: Any) -> Any:
