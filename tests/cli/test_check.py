@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ptharness.cli import main
+from tests.conftest import write_checkpoint
+from tests.methods.folders import DPO_KEYS, SFT_KEYS, with_card, with_log
+
+Edited = Callable[..., Path]
+
+
+@pytest.fixture
+def checked(capsys: pytest.CaptureFixture[str]) -> Any:
+    """`checked(path)`: exit code and JSON of `ptharness check`."""
+
+    def check(path: Path, code: int = 0) -> Any:
+        assert main(["check", str(path), "--json"]) == code
+        return json.loads(capsys.readouterr().out)
+
+    return check
+
+
+def messages(found: Any) -> list[tuple[str, str]]:
+    return [(finding["where"], finding["message"]) for finding in found["findings"]]
+
+
+def test_a_sound_manifest_is_shown_with_provenance_and_role(edited: Edited, checked: Any) -> None:
+    found = checked(edited())
+    assert found["findings"] == []
+    assert [c["checkpoint"] for c in found["checkpoints"]] == ["base", "sft", "grpo"]
+    assert [c["provenance"] for c in found["checkpoints"]] == [None, "off_policy", "on_policy"]
+    assert found["checkpoints"][2]["roles"] == ["policy_reshaping"]
+    assert found["tasks"] == ["arith_add", "arith_rot"]
+    assert found["engine"] == "fake"
+
+
+def test_people_get_a_table(edited: Edited, capsys: pytest.CaptureFixture[str]) -> None:
+    with_card(edited().parent / "checkpoints" / "sft", "dpo")
+    assert main(["check", str(edited())]) == 0
+    out = capsys.readouterr().out
+    assert "    grpo" in out
+    assert "on_policy" in out
+    assert "tasks: arith_add, arith_rot" in out
+    assert "warning: sft: is declared sft, but its folder looks like the output of dpo" in out
+    assert out.endswith("0 problems, 1 warnings\n")
+
+
+def test_evidence_against_the_declared_method_is_a_warning(edited: Edited, checked: Any) -> None:
+    folder = edited().parent / "checkpoints"
+    with_log(folder / "sft", DPO_KEYS)
+    with_log(folder / "base", SFT_KEYS)
+    with_card(folder / "grpo", "rloo")  # another method of the same family
+    found = checked(edited())
+    assert [where for where, _ in messages(found)] == ["base", "sft"]
+    assert "is a root, but its folder looks like the output of sft" in messages(found)[0][1]
+    assert "is declared sft, but its folder looks like the output of dpo" in messages(found)[1][1]
+    assert found["checkpoints"][2]["evidence"][0]["method"] == "rloo"
+
+
+def test_a_method_that_no_plugin_knows_is_not_held_against_evidence(
+    edited: Edited, checked: Any
+) -> None:
+    path = edited(
+        "method: sft",
+        "method: {name: mine, provenance: mixed, interface: rewards, role: consolidation}",
+    )
+    with_card(path.parent / "checkpoints" / "sft", "dpo")
+    assert checked(path)["findings"] == []
+
+
+def test_edges_that_differ_are_native(edited: Edited, checked: Any) -> None:
+    folder = edited().parent / "checkpoints"
+    (folder / "sft" / "chat_template.jinja").write_text("{{ messages }}")
+    (folder / "grpo" / "chat_template.jinja").write_text("{{ messages }}")
+    (folder / "grpo" / "config.json").write_text(
+        json.dumps({"model_type": "llama", "hidden_size": 4, "num_hidden_layers": 1})
+    )
+    found = messages(checked(edited()))
+    assert found == [
+        (
+            "base -> sft",
+            "chat template: base has none, sft has one: comparable as each is used (native), "
+            "not the same",
+        ),
+        ("sft -> grpo", "another architecture (hidden_size 8 / 4) and no teacher; right parent?"),
+    ]
+    with_teacher = edited("method: grpo", "method: grpo, teacher: base")
+    assert [where for where, _ in messages(checked(with_teacher))] == ["base -> sft"]
+
+
+def test_unusable_checkpoints_are_problems(edited: Edited, checked: Any) -> None:
+    folder = edited().parent / "checkpoints"
+    weights = folder / "base" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    (folder / "sft" / "model.safetensors").rename(folder / "sft" / "pytorch_model.bin")
+    (folder / "grpo" / "config.json").write_text("{")
+    found = checked(edited(), code=2)
+    assert [f["where"] for f in found["findings"] if f["is_problem"]] == ["base", "sft", "grpo"]
+    texts = [message for _, message in messages(found)]
+    assert "not a whole safetensors file" in texts[0]
+    assert "only pickled weights (pytorch_model.bin)" in texts[1]
+    assert "cannot be read as JSON" in texts[2]
+
+
+def test_an_adapters_own_folder_is_looked_at(edited: Edited, checked: Any) -> None:
+    path = edited("{path: checkpoints/grpo", "{adapter: checkpoints/grpo")
+    with_card(path.parent / "checkpoints" / "grpo", "sft")
+    found = checked(path)
+    assert "is declared grpo" in messages(found)[0][1]
+
+
+FOREIGN = """\
+task: mine
+dataset_path: json
+dataset_kwargs: {data_files: {test: data.jsonl}}
+test_split: test
+output_type: generate_until
+doc_to_text: "{{question}}"
+doc_to_target: !function my_code.target
+"""
+
+
+def test_foreign_code_of_a_task_is_said_and_not_run(edited: Edited, checked: Any) -> None:
+    path = edited("arith_rot]", "mine.yaml]")
+    (path.parent / "mine.yaml").write_text(FOREIGN)
+    (path.parent / "data.jsonl").write_text('{"question": "1+1"}\n')
+    (path.parent / "my_code.py").write_text("raise SystemExit('executed')\n")
+    found = messages(checked(path))
+    code = path.parent / "my_code.py"
+    assert found == [("mine", f"loading this task runs code of yours: {code}")]
+
+
+def test_hostile_names_do_not_reach_the_terminal(
+    edited: Edited, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = edited().parent / "checkpoints"
+    write_checkpoint(folder / "x\x1b[2J[red]y")
+    weights = folder / "x\x1b[2J[red]y" / "model.safetensors"
+    weights.write_bytes(b"short")
+    assert main(["check", str(edited("checkpoints/sft", '"checkpoints/x\\e[2J[red]y"'))]) == 2
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "x\\x1b[2J[red]y" in out
