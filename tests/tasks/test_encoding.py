@@ -67,7 +67,7 @@ PAIRS = [
     ("the cat", " sat"),
     ("the cat ", "sat"),
     ("the cat \n ", "sat on"),
-    ("the c", "at sat"),
+    ("the c", "at sat on the mat"),
     ("<s>the cat", " sat"),
     ("</s>the", " mat"),
     ("", "the mat"),
