@@ -1,8 +1,8 @@
 """Stage ``grpo`` (from ``sft``): reinforcement learning on ``rev`` with a verifier's reward.
 
 The planted role is *policy reshaping*: ``sft`` finds the right reversal now and then on nearly
-every item, ``grpo`` finds it most of the time.  Longer, or at twice the learning rate, ``rev``
-comes out better still, but ``rot`` and ``srt`` lose items.
+every item, ``grpo`` finds it most of the time.  60 steps at twice the
+learning rate made ``rev`` better still, but cost ``rot`` and ``srt`` items.
 """
 
 from __future__ import annotations
