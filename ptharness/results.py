@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from ptharness.errors import ResultsError, near_misses
@@ -25,6 +23,8 @@ from ptharness.schema import PUBLISHED, SAMPLES, SCHEMA_VERSION
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow.compute as pc
+    import pyarrow.dataset as ds
 
 ANALYSIS_TABLES = ("edges", "verdicts")
 """Tables that an analysis adds."""
@@ -104,44 +104,58 @@ class Results:
         self, table: str, columns: Sequence[str] | None = None, filters: Filters | None = None
     ) -> pa.Table:
         """A table as Arrow. Raises `ResultsError` for an unknown table or column."""
-        dataset = self.dataset(table)
-        self._check_columns(table, dataset.schema, columns or ())
-        self._check_columns(table, dataset.schema, _filtered_columns(filters))
+        schema = self._schema(table)
+        self._check_columns(table, schema, columns or ())
+        self._check_columns(table, schema, _filtered_columns(filters))
+        chosen = None if columns is None else list(columns)
         try:
-            chosen = None if columns is None else list(columns)
-            condition = _expression(filters)
-            # Tags of several files: one dictionary, so that pandas has one set of categories.
-            return dataset.to_table(columns=chosen, filter=condition).unify_dictionaries()
+            if table == "samples" or filters is not None:
+                found = self.dataset(table).to_table(columns=chosen, filter=_expression(filters))
+            else:
+                # Without pyarrow.dataset, whose import takes pandas along.
+                found = (
+                    pq.ParquetFile(self._place(table))
+                    .read(columns=chosen)
+                    .select(schema.names if chosen is None else chosen)
+                )
         except (OSError, pa.ArrowException, TypeError, ValueError) as error:
             raise ResultsError(
                 f"{self._place(table)}: cannot be read: {error}; check the filters, or run the "
-                "evaluation again (it only writes what is missing or damaged)"
+                "evaluation again, which writes what is missing or damaged"
             ) from error
+        # Tags of several files: one dictionary, so that pandas has one set of categories.
+        return found.unify_dictionaries()
 
     def dataset(self, table: str) -> ds.Dataset:
         """A table as a pyarrow dataset, which reads piecewise. Raises `ResultsError`."""
+        import pyarrow.dataset as ds
+
+        schema = self._schema(table)
+        if not (files := self._files(table)):
+            return ds.dataset(schema.empty_table())
+        paths = [str(file) for file in files]
+        return ds.dataset(paths, schema=schema, format="parquet", partitioning=None)
+
+    def _schema(self, table: str) -> pa.Schema:
+        """A table's schema as its first file has it; `ResultsError` if there is no such table."""
         if table not in TABLES:
             raise ResultsError(f"{self.path}: no table {table!r}{near_misses(table, TABLES)}")
-        files = self._files(table)
-        if not files and table == "samples":
-            return ds.dataset(SAMPLES.empty_table())
-        if not files and table in ANALYSIS_TABLES:
+        if files := self._files(table):
+            try:
+                schema = pq.read_schema(files[0])
+            except (OSError, pa.ArrowException) as error:
+                raise ResultsError(
+                    f"{files[0]}: cannot be read ({error}); run the evaluation again"
+                ) from error
+            self._check_version((schema.metadata or {}).get(b"schema_version", b"0").decode())
+            return schema
+        if table == "samples":
+            return SAMPLES
+        if table in ANALYSIS_TABLES:
             raise ResultsError(
                 f"{self.path}: no table {table!r}: the analysis has not been run on these results"
             )
-        if not files:
-            raise ResultsError(
-                f"{self._place(table)}: missing; run the evaluation again to write it"
-            )
-        try:
-            schema = pq.read_schema(files[0])
-            self._check_version((schema.metadata or {}).get(b"schema_version", b"0").decode())
-            paths = [str(file) for file in files]
-            return ds.dataset(paths, schema=schema, format="parquet", partitioning=None)
-        except (OSError, pa.ArrowException) as error:
-            raise ResultsError(
-                f"{files[0]}: cannot be read ({error}); delete it and run the evaluation again"
-            ) from error
+        raise ResultsError(f"{self._place(table)}: missing; run the evaluation again to write it")
 
     def _files(self, table: str) -> list[Path]:
         place = self._place(table)
@@ -209,7 +223,7 @@ class Results:
 
 def _filtered_columns(filters: Filters | None) -> list[str]:
     """The columns that conditions of the list form name."""
-    if filters is None or isinstance(filters, pc.Expression):
+    if filters is None or _is_expression(filters):
         return []
     names: list[str] = []
     for entry in filters:
@@ -221,6 +235,12 @@ def _filtered_columns(filters: Filters | None) -> list[str]:
 
 
 def _expression(filters: Filters | None) -> pc.Expression | None:
-    if filters is None or isinstance(filters, pc.Expression):
+    if filters is None or _is_expression(filters):
         return filters
     return pq.filters_to_expression(list(filters)) if len(filters) else None
+
+
+def _is_expression(filters: Filters) -> bool:
+    import pyarrow.compute as pc
+
+    return isinstance(filters, pc.Expression)

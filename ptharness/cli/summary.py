@@ -109,15 +109,7 @@ class _Summary:
 
 def _cells(results: Results) -> dict[str, dict[str, dict[str, Any]]]:
     """checkpoint -> task -> cell."""
-    binary: set[tuple[str, str]] = set()
-    for row in (
-        results.arrow("items", ["checkpoint", "task", "n"])
-        .group_by(["checkpoint", "task"])
-        .aggregate([("n", "max")])
-        .to_pylist()
-    ):
-        if row["n_max"]:
-            binary.add((row["checkpoint"], row["task"]))
+    described = results.run.get("tasks", {})
     wanted = ["checkpoint", "task", "metric", "filter", "value", "stderr", "ci_low", "ci_high"]
     rows = results.arrow("metrics", [*wanted, "n", "samples", "is_primary"]).to_pylist()
     by_pair: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -125,7 +117,7 @@ def _cells(results: Results) -> dict[str, dict[str, dict[str, Any]]]:
         by_pair.setdefault((row["checkpoint"], row["task"]), []).append(row)
     cells: dict[str, dict[str, dict[str, Any]]] = {}
     for (checkpoint, task), metrics in by_pair.items():
-        cell = _cell_values(metrics, binary=(checkpoint, task) in binary)
+        cell = _cell_values(metrics, binary=bool(described.get(task, {}).get("binary")))
         cells.setdefault(checkpoint, {})[task] = cell
     return cells
 

@@ -102,12 +102,23 @@ def _record(
             "tasks": {w.planned.prompts.header.task: w.planned.seed for w in work},
         },
         "support_budget": evaluation.support_budget,
+        "tasks": {w.planned.prompts.header.task: _described(w) for w in work},
         "protocols": {w.planned.protocol: dict(w.planned.protocol_card) for w in work},
         "failures": [dict(failure.to_json()) for failure in report.failures],
         "engine_loads": [
             {**load, "fingerprint": weights.get(load["checkpoint"])} for load in report.engine_loads
         ],
         "timings": {name: round(seconds, 3) for name, seconds in report.timings.items()},
+    }
+
+
+def _described(work: Work) -> dict[str, Any]:
+    header = work.planned.prompts.header
+    return {
+        "kind": header.kind,
+        "primary": list(header.primary),
+        "binary": header.binary,
+        "version": header.version,
     }
 
 
