@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,13 @@ def edited(lineage_folder: Path) -> Callable[..., Path]:
         return path
 
     return edit
+
+
+@pytest.fixture(autouse=True)
+def forgotten_plugin_files() -> Iterator[None]:
+    """Plugin files are modules of the process; a test's own must not reach the next test."""
+    before = set(sys.modules)
+    yield
+    for module in set(sys.modules) - before:
+        if module.startswith("ptharness_plugin_"):
+            del sys.modules[module]

@@ -20,19 +20,15 @@ HEAD = "from ptharness.hookspecs import hookimpl\n"
 
 
 @pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """`plugin(name, source)` writes a plugin file; its module is forgotten afterwards."""
+def plugin(tmp_path: Path) -> Any:
+    """`plugin(name, source)` writes a plugin file."""
 
     def write(name: str, source: str) -> Path:
         path = tmp_path / f"{name}.py"
         path.write_text(HEAD + dedent(source))
         return path
 
-    before = set(sys.modules)
-    yield write
-    for module in set(sys.modules) - before:
-        if module.startswith("ptharness_plugin_"):
-            del sys.modules[module]
+    return write
 
 
 def installed(folder: Path, distribution: str, entry: str, source: str) -> None:

@@ -13,17 +13,21 @@ if TYPE_CHECKING:
 
 @dataclass
 class Session:
-    """The global options; click hands it to commands by `@click.pass_obj`."""
+    """The global options; click hands it to commands by `@click.pass_obj`.
+
+    `installed` says whether plugins of other distributions are loaded.
+    """
 
     named: tuple[str, ...] = ()
     disabled: tuple[str, ...] = ()
+    installed: bool = True
 
     @cached_property
     def plugins(self) -> Plugins:
         """The loaded plugins."""
         from ptharness.plugins import load_plugins
 
-        return load_plugins(self.named, self.disabled)
+        return load_plugins(self.named, self.disabled, installed=self.installed)
 
     @cached_property
     def registry(self) -> Registry:

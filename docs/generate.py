@@ -1,0 +1,254 @@
+"""Write the generated pages of docs/reference: `python docs/generate.py`, or `--check` them.
+
+manifest.md comes from the pydantic models, cli.md from the commands' help, tables.md from the
+Arrow schemas. A test fails where a page is not what this script would write.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Container, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+REFERENCE = Path(__file__).parent / "reference"
+
+NOTICE = "<!-- written by docs/generate.py: change the code, then run `make docs` -->\n"
+
+
+# --- manifest.md ------------------------------------------------------------------------------
+
+MANIFEST_EXAMPLE = """\
+lineage: arith
+checkpoints:
+  base: {path: checkpoints/base}                 # a root has no method
+  sft:
+    path: checkpoints/sft                        # relative to this file; or a hub id
+    parent: base
+    method: sft
+    trajectories: data/sft.jsonl                 # optional: what it was trained on
+  dpo: {path: checkpoints/dpo, parent: sft, method: {name: dpo, pairs: offline}}
+  grpo: {path: checkpoints/grpo, parent: sft, method: grpo, step: 400}
+  lora: {adapter: checkpoints/lora, parent: sft, method: sft}    # a LoRA adapter on its parent
+  sft-again: {path: checkpoints/sft, replicate: 1}               # the same weights again
+  student: {path: checkpoints/student, parent: base, teacher: grpo, method: sft}
+  merged:
+    path: checkpoints/merged
+    parent: [dpo, grpo]                          # a merge has several parents
+    method: {name: average, provenance: mixed, interface: token_targets, role: consolidation}
+evaluate:
+  tasks:
+    - arith_add                                  # a name, a group, a tag, or a path to a YAML
+    - my_task.yaml
+    - {task: gsm8k, num_fewshot: 4, max_tokens: 512, samples: 16}
+  samples: 32
+  temperature: 1.0
+  max_tokens: 64
+engine: {name: vllm, dtype: float32}
+"""
+
+MANIFEST_TEXT = """\
+A manifest is one YAML file: a lineage of checkpoints, and what to evaluate each of them on.
+
+```yaml
+{example}```
+
+- **Paths** are relative to the manifest. Where no folder of that name exists, `org/name` and
+  `org/name@revision` are hub ids: taken from the local hub cache, else downloaded (safetensors,
+  tokenizer and configuration only; never pickles, never code).
+- **Names** of lineages, checkpoints and tasks are letters, digits, `.`, `-`, `_`, starting with a
+  letter or digit: they become names of folders.
+- **What is set where.** A task's own entry beats `evaluate`, `evaluate` beats the task's YAML. A
+  key that a task's entry sets to `null` goes back to what the task's YAML says. A task for which
+  nothing is set runs as its YAML says (mostly greedy, one sample) and then equals lm-eval.
+- **Methods.** `ptharness methods` lists them; a further key of `method: {{name: ..., ...}}` is an
+  option of the method. What a method declares is overridden by `provenance`, `interface` and `role`
+  of the checkpoint. A method that no plugin knows is declared in full, as `merged` is above.
+- **Support budget.** An explicit `support_budget: k` needs at least k + 1 samples. Without one,
+  k is 16, and with fewer samples what depends on it stays undefined.
+- **YAML** here refuses what YAML usually lets pass: a key written twice, a key that is no text
+  (quote it: `"1": ...`), and aliases that expand without end. `1e-3` is a number and
+  `2024-01-01` is text.
+
+`ptharness check lineage.yaml` says whether a manifest is sound; `ptharness manifest-schema` prints
+its JSON Schema, by which editors complete it.
+"""
+
+MODEL_TITLES = {
+    "Manifest": "Top level",
+    "CheckpointEntry": "`checkpoints:` NAME",
+    "MethodEntry": "`method:` as a mapping",
+    "EvaluateEntry": "`evaluate:`",
+    "TaskEntry": "`evaluate: tasks:` as a mapping",
+    "EngineEntry": "`engine:` as a mapping",
+}
+
+
+def manifest_page() -> str:
+    """docs/reference/manifest.md."""
+    from ptharness.manifest import Manifest, manifest_schema
+    from ptharness.safe_yaml import parse_yaml
+
+    Manifest.model_validate(parse_yaml(MANIFEST_EXAMPLE))
+    schema = manifest_schema()
+    lines = ["# The manifest", "", MANIFEST_TEXT.format(example=MANIFEST_EXAMPLE)]
+    for model, title in MODEL_TITLES.items():
+        properties = schema if model == "Manifest" else schema["$defs"][model]
+        lines += [f"## {title}", "", properties["description"], ""]
+        lines += ["| key | value | meaning |", "|---|---|---|"]
+        shared = schema["$defs"]["EvaluateEntry"]["properties"] if model == "TaskEntry" else ()
+        lines += _manifest_rows(properties, shared)
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _manifest_rows(model: Mapping[str, Any], shared: Container[str]) -> Iterator[str]:
+    """A row for each key; those that stand in `shared` are explained there."""
+    if shared:
+        yield "| `samples` ... `system_prompt` | as under `evaluate` | For this task alone. |"
+    for key, value in model["properties"].items():
+        if key in shared:
+            continue
+        needed = " (required)" if key in model.get("required", ()) else ""
+        meaning = " ".join(value["description"].split())
+        yield f"| `{key}`{needed} | {_kind(value)} | {meaning} |"
+
+
+def _kind(value: Mapping[str, Any]) -> str:
+    """What may stand there, in words, from a piece of JSON Schema."""
+    if "anyOf" in value:
+        kinds = [_kind(each) for each in value["anyOf"] if each.get("type") != "null"]
+        return " or ".join(dict.fromkeys(kinds))
+    if "$ref" in value:
+        name = value["$ref"].rsplit("/", 1)[-1]
+        return {"Provenance": _words("Provenance"), "Interface": _words("Interface")}.get(
+            name, _words("Role") if name == "Role" else "mapping"
+        )
+    if value.get("type") == "array":
+        return f"list of {_kind(value['items'])}"
+    limits = [
+        f"{sign} {value[key]}"
+        for key, sign in (
+            ("minimum", "≥"),
+            ("exclusiveMinimum", ">"),
+            ("maximum", "≤"),
+            ("exclusiveMaximum", "<"),
+        )
+        if key in value
+    ]
+    name = {"integer": "whole number", "number": "number", "object": "mapping", "string": "text"}
+    kind = "name" if value.get("pattern") else name[value["type"]]
+    return " ".join([kind, ", ".join(limits)]).strip()
+
+
+def _words(enum: str) -> str:
+    from ptharness import taxonomy
+
+    return ", ".join(f"`{member}`" for member in getattr(taxonomy, enum))
+
+
+# --- cli.md -----------------------------------------------------------------------------------
+
+CLI_TEXT = """\
+Exit codes: 0 all done; 1 some units failed (each is named); 2 wrong use or wrong input; 130
+interrupted. An error is one line on standard error. `--json` prints for programs.
+"""
+
+
+def cli_page() -> str:
+    """docs/reference/cli.md."""
+    import click
+
+    from ptharness.builtin import COMMANDS
+    from ptharness.cli import application
+    from ptharness.plugins import load_plugins
+
+    commands = load_plugins(installed=False).registry(["commands"]).commands
+    context = click.Context(application, info_name="ptharness", **application.context_settings)
+    lines = ["# The command line", "", CLI_TEXT, "## ptharness", "", *_help(application, context)]
+    for name in COMMANDS:
+        inner = click.Context(commands.get(name), info_name=name, parent=context)
+        lines += [f"## ptharness {name}", "", *_help(commands.get(name), inner)]
+    return "\n".join(lines)
+
+
+def _help(command: Any, context: Any) -> list[str]:
+    from ptharness.cli.session import Session
+
+    # What is installed beside ptharness must not get into its documentation.
+    context.terminal_width = 88
+    context.obj = Session(installed=False)
+    return ["```text", command.get_help(context), "```", ""]
+
+
+# --- tables.md --------------------------------------------------------------------------------
+
+TABLES_TEXT = """\
+Published under `results/<lineage>/`, as Parquet that plain pandas reads. Tables are added to;
+no column is renamed or removed. `samples/` is a folder, `samples/<checkpoint>/<task>.parquet`, with
+every column inside each file. Fractions are of 1; units stand in the name or the meaning. The
+schema's version ({version}) is in each file's metadata.
+
+```python
+import pandas as pd
+
+samples = pd.read_parquet("results/arith/samples")
+```
+"""
+
+
+def tables_page() -> str:
+    """docs/reference/tables.md."""
+    from ptharness.schema import PUBLISHED, SCHEMA_VERSION
+
+    lines = ["# The tables", "", TABLES_TEXT.format(version=SCHEMA_VERSION)]
+    for name, schema in PUBLISHED.items():
+        lines += [f"## {name}", "", "| column | type | meaning |", "|---|---|---|"]
+        for column in schema:
+            metadata = column.metadata or {}
+            meaning = metadata.get(b"description", b"").decode()
+            lines.append(f"| `{column.name}` | {_arrow_kind(column)} | {meaning} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _arrow_kind(column: Any) -> str:
+    import pyarrow as pa
+
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    text = str(kind).replace("|", "\\|").replace("<item: ", "<")
+    return f"{text}{', never null' if not column.nullable else ''}"
+
+
+# ----------------------------------------------------------------------------------------------
+
+PAGES: Mapping[str, Callable[[], str]] = {
+    "manifest.md": manifest_page,
+    "cli.md": cli_page,
+    "tables.md": tables_page,
+}
+
+
+def written(name: str) -> str:
+    """A page as it should be."""
+    return NOTICE + PAGES[name]().rstrip() + "\n"
+
+
+def main(check: bool) -> int:
+    """Write all pages; with `check`, only say which ones are not up to date."""
+    stale = []
+    for name in PAGES:
+        path, text = REFERENCE / name, written(name)
+        if check:
+            current = path.read_text(encoding="utf-8") if path.exists() else ""
+            stale += [] if current == text else [name]
+        else:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    if stale:
+        sys.stderr.write(f"not up to date: {', '.join(stale)}; run `make docs`\n")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(check="--check" in sys.argv[1:]))
