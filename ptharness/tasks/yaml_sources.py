@@ -52,11 +52,13 @@ class FunctionReference:
             found = importlib.util.find_spec(top) if top else None
         except (ImportError, ValueError):
             found = None
-        if found is None or not found.submodule_search_locations:
-            return Path(found.origin) if found and found.origin else Path(f"{module}.py")
-        inside = Path(*module.split(".")[1:])
-        below = Path(found.submodule_search_locations[0]) / inside
-        return below.with_suffix(".py") if inside.parts else below / "__init__.py"
+        if found is None or not found.has_location:
+            return Path(f"{module}.py")
+        if not found.submodule_search_locations:
+            return Path(str(found.origin))
+        below = Path(found.submodule_search_locations[0], *module.split(".")[1:])
+        package = below / "__init__.py"
+        return package if package.is_file() else below.with_suffix(".py")
 
 
 @dataclass(frozen=True)
