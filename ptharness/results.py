@@ -106,9 +106,9 @@ class Results:
         """A table as Arrow. Raises `ResultsError` for an unknown table or column."""
         schema = self._schema(table)
         self._check_columns(table, schema, columns or ())
-        self._check_columns(table, schema, _filtered_columns(filters))
         chosen = None if columns is None else list(columns)
         try:
+            self._check_columns(table, schema, _filtered_columns(filters))
             if table == "samples" or filters is not None:
                 found = self.dataset(table).to_table(columns=chosen, filter=_expression(filters))
             else:

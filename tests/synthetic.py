@@ -358,6 +358,6 @@ def _aggregate(metric: str, filter_: str, scores: list[Score]) -> dict[str, Any]
         "metric": metric,
         "filter": filter_,
         "value": statistics.fmean(means),
-        "stderr": statistics.stdev(means) / math.sqrt(len(means)),
+        "stderr": statistics.stdev(means) / math.sqrt(len(means)) if len(means) > 1 else None,
         "samples": max(len(values) for values in of_document.values()),
     }
