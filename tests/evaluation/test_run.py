@@ -62,28 +62,29 @@ def test_more_samples_add_only_new_blocks(toys: Toys) -> None:
 
 
 def test_limit_moves_no_boundary(toys: Toys) -> None:
-    limited = toys.run(limit=70)
+    limited = toys.run(limit=70).samples
     before = toys.units("generation")
-    assert limited.samples.item.nunique() == 70
-    full = toys.run()
+    assert limited.item.nunique() == 70
+    full = toys.run().samples
     new = toys.units("generation").keys() - before.keys()
     assert len(new) == 3 * 2, "only the last, short shard is drawn anew, in both blocks"
-    merged = full.samples.merge(limited.samples, on=["checkpoint", "item", "sample"])
+    merged = full.merge(limited, on=["checkpoint", "item", "sample"])
+    assert len(merged) == 3 * 70 * 20
     assert (merged.completion_x == merged.completion_y).all()
 
 
 def test_changed_scorer_scores_again_without_generating(toys: Toys) -> None:
     toys.task(gold="42")
-    right = toys.run()
+    right = toys.run().samples
     generated, scored = toys.units("generation"), toys.units("score")
     toys.task(gold="7")
     recorder = Recorder()
-    wrong = toys.run(recorder)
+    wrong = toys.run(recorder).samples
     assert recorder.of(UnitDone) == []
     assert toys.units("generation") == generated
     assert len(toys.units("score")) == 2 * len(scored)
-    assert right.samples.correct.mean() > 0.4
-    assert wrong.samples.correct.mean() < 0.1
+    assert right.correct.mean() > 0.4
+    assert wrong.correct.mean() < 0.1
 
 
 def test_replicates_differ_and_parents_are_independent(toys: Toys) -> None:

@@ -83,7 +83,7 @@ class LoadedToyTask(LoadedTask):
             generation={"temperature": 1.0, "max_gen_toks": 16},
             metrics=(METRIC,),
             primary=METRIC,
-            score_digest=str(self.behaviour.get("scorer", 1)),
+            score_digest=digest(self.behaviour),
         )
         return PromptSet(header, pa.Table.from_pylist(rows, schema=PROMPTS))
 
