@@ -194,6 +194,34 @@ import pandas as pd
 
 samples = pd.read_parquet("results/arith/samples")
 ```
+
+[Open results](../how-to/open-results.md) shows more ways, and says how the numbers are made.
+"""
+
+TABLE_ROWS = {
+    "checkpoints": "One row per checkpoint of the lineage, parents first.",
+    "documents": "One row per task x item.",
+    "samples": "One row per completion, or per item of a choice task.",
+    "items": "One row per checkpoint x task x item.",
+    "metrics": "One row per checkpoint x task x metric x filter.",
+}
+
+RUN_TEXT = """\
+## run.json
+
+| key | meaning |
+|---|---|
+| `schema_version` | Version of the tables. |
+| `state` | Digest of the state that all tables beside it belong to; written after them. |
+| `lineage` | Name of the lineage. |
+| `started`, `finished`, `command`, `timings` | Of the run that made the numbers, in UTC and s. |
+| `versions`, `machine`, `engine` | What it ran with. |
+| `seeds`, `support_budget` | As resolved from the manifest. |
+| `tasks` | Per task: its kind, primary metric and filter, whether that is a yes/no, version. |
+| `protocols` | Per key of the column `protocol`: all that fixes how samples are drawn. |
+| `failures` | What could not be done: `checkpoint`, `task`, `stage`, `message`. |
+| `engine_loads` | Per checkpoint, how its weights last came into an engine for these numbers: \
+`how` (cold, swap, adapter), `seconds`, `verified`, `reason`, `fingerprint`. |
 """
 
 
@@ -203,13 +231,14 @@ def tables_page() -> str:
 
     lines = ["# The tables", "", TABLES_TEXT.format(version=SCHEMA_VERSION)]
     for name, schema in PUBLISHED.items():
-        lines += [f"## {name}", "", "| column | type | meaning |", "|---|---|---|"]
+        lines += [f"## {name}", "", TABLE_ROWS[name], ""]
+        lines += ["| column | type | meaning |", "|---|---|---|"]
         for column in schema:
             metadata = column.metadata or {}
             meaning = metadata.get(b"description", b"").decode()
             lines.append(f"| `{column.name}` | {_arrow_kind(column)} | {meaning} |")
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join([*lines, RUN_TEXT])
 
 
 def _arrow_kind(column: Any) -> str:
