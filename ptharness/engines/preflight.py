@@ -84,8 +84,8 @@ def check_tensors(files: Files) -> None:
                     f"{files.file_of[name]}: tensor {name!r} holds {bad} values that are not "
                     "finite (NaN or infinite); the training run that wrote it diverged"
                 )
-    embeddings = next((name for name in EMBEDDINGS if name in files.shapes), None)
-    stored_head = files.tied and HEAD in files.shapes and embeddings
+    embeddings = next((name for name in EMBEDDINGS if name in files.shapes), HEAD)
+    stored_head = files.tied and HEAD in files.shapes
     if stored_head and not torch.equal(read_tensor(files, HEAD), read_tensor(files, embeddings)):
         raise CheckpointError(
             f"{files.file_of[HEAD]}: tensor {HEAD!r} differs from {embeddings!r}, but "

@@ -227,19 +227,20 @@ class VllmEngine(Engine):
             _reload(running.llm, files)
             finding = _probe(running.llm, files)
         except Exception as error:
+            # vLLM is spoilt by a reload that failed half-way: later good ones fail too.
+            self.close()
             reason = " ".join(str(error).split())[:200]
-            self._running = None
-            running.llm.llm_engine.engine_core.shutdown()
             return f"the swap failed: {type(error).__name__}: {reason}"
-        running.files = files
         if not finding.covers_all:
+            self.close()
             return f"the swap could not be verified: {finding}"
+        running.files = files
         return ""
 
     def _start(self, files: preflight.Files) -> None:
         """A fresh engine, probed; the old one is closed for good first."""
-        self.close()
         preflight.check_complete(files)
+        self.close()
         llm = vllm_start.start(files, self.settings)
         dtype = vllm_start.resolve_dtype(files, self.settings)
         self._running = running = Running(llm, files, dtype, verified=False, reason="")

@@ -147,7 +147,7 @@ def _check_value(name: str, value: Any, kind: type | tuple[str, ...]) -> None:
     accepted = (int, float) if kind is float else (kind,)
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         raise EngineError(f"engine.{name}: {value!r} is not a value of type {kind.__name__}")
-    if kind is int and int(value) < 1:
+    if kind is int and isinstance(value, int) and value < 1:
         raise EngineError(f"engine.{name}: {value!r}; the least is 1")
-    if kind is float and float(value) < 0:
+    if kind is float and isinstance(value, int | float) and value < 0:
         raise EngineError(f"engine.{name}: {value!r} is negative")
