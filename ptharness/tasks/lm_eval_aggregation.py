@@ -153,6 +153,7 @@ def _bootstrap_documents(
 
     def over_samples(drawn: Items) -> float:
         values = [[column[d] for d in drawn if d in column] for column in columns.values()]
-        return math.fsum(float(statistic(items)) for items in values) / len(values)
+        scored = [items for items in values if items]
+        return math.fsum(float(statistic(items)) for items in scored) / len(scored)
 
     return float(sample_stddev(bootstrap(over_samples, documents, _FEW_ITERATIONS)))
