@@ -1,12 +1,34 @@
-"""What a checkpoint's folder says about the stage that made it: every method is asked."""
+"""Asking the methods: what one declares of a stage, and what all find in a folder.
+
+A plugin that raises, or answers with something else, is named.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from ptharness.errors import PluginError, PtharnessError
-from ptharness.methods import Evidence, Method
+from ptharness.methods import Declaration, Evidence, Method, StageSettings
 from ptharness.registry import Catalogue
+
+
+def declare(methods: Catalogue[Method], stage: StageSettings) -> Declaration:
+    """What the method of this name declares for a stage.
+
+    Raises `ManifestError` for a wrong option, `PluginError` where the plugin is at fault.
+    """
+    origin = methods.entry(stage.method).origin
+    try:
+        declared: object = methods.get(stage.method).declare(stage)
+    except PtharnessError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"{origin} failed to declare {stage.method!r}: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(declared, Declaration):
+        raise PluginError(f"{origin} declared {declared!r} for {stage.method!r}, no Declaration")
+    return declared
 
 
 def gather_evidence(directory: Path, methods: Catalogue[Method]) -> list[Evidence]:
@@ -14,11 +36,11 @@ def gather_evidence(directory: Path, methods: Catalogue[Method]) -> list[Evidenc
 
     Raises `PluginError` naming the plugin whose `detect` raises.
     """
-    found = []
+    found: list[Evidence] = []
     for entry in methods:
         method = methods.get(entry.name)
         try:
-            evidence = method.detect(directory)
+            evidence: object = method.detect(directory)
         except PtharnessError:
             raise
         except Exception as error:
@@ -26,6 +48,8 @@ def gather_evidence(directory: Path, methods: Catalogue[Method]) -> list[Evidenc
                 f"{entry.origin} failed to look into {directory} for traces of {entry.name!r}: "
                 f"{type(error).__name__}: {error}"
             ) from error
+        if evidence is not None and not isinstance(evidence, Evidence):
+            raise PluginError(f"{entry.origin} found {evidence!r} in {directory}, no Evidence")
         if evidence is not None:
             found.append(evidence)
     return sorted(found, key=lambda evidence: (-evidence.strength, evidence.method))

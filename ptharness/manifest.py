@@ -20,8 +20,9 @@ from pydantic import (
     ValidationError,
 )
 
-from ptharness.errors import ManifestError, near_misses
+from ptharness.errors import ManifestError
 from ptharness.safe_yaml import YamlError, parse_yaml, read_text
+from ptharness.shape_problems import kind_of, shape_problem
 from ptharness.taxonomy import Interface, Provenance, Role
 
 DEFAULT_SUPPORT_BUDGET = 16
@@ -224,14 +225,15 @@ def read_manifest(path: Path | str) -> Manifest:
     except YamlError as problem:
         raise ManifestError(problem.problem, path=path, key=problem.key) from None
     if not isinstance(content, dict) or not content:
-        what = "is empty" if not content else f"holds {_kind(content)}, not keys and values"
+        what = "is empty" if not content else f"holds {kind_of(content)}, not keys and values"
         raise ManifestError(
             f"{what}; a manifest has the keys lineage, checkpoints and evaluate", path=path
         )
     try:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
-        raise _shape_error(error, path) from None
+        key, shape = shape_problem(error, _legal_keys, _PLACES)
+        raise ManifestError(shape, path=path, key=key) from None
     _check(manifest, path)
     manifest._path, manifest._text = path.absolute(), text
     return manifest
@@ -300,76 +302,8 @@ def _check_checkpoint(name: str, entry: CheckpointEntry, path: Path) -> None:
         )
 
 
-# --- pydantic's errors in our words -----------------------------------------------------------
-
-
-def _shape_error(error: ValidationError, path: Path) -> ManifestError:
-    details = error.errors(include_url=False)
-    # A misspelt key is usually why another one is missing.
-    first = next((d for d in details if d["type"] == "extra_forbidden"), details[0])
-    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
-    location = [part for part in first["loc"] if part != "[key]"]
-    return ManifestError(_problem(first, location) + more, path=path, key=_dotted(location))
-
-
-def _dotted(location: Sequence[str | int]) -> str:
-    text = ""
-    for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text
-
-
-def _problem(detail: Any, location: Sequence[str | int]) -> str:
-    """What is wrong and what to write instead, for one of pydantic's errors."""
-    kind, value = detail["type"], detail["input"]
-    limits = detail.get("ctx", {})
-    if kind == "extra_forbidden":
-        return _unknown_key(location)
-    if kind == "missing":
-        return f"is missing; add {_hint(location)}"
-    if kind in ("string_pattern_mismatch", "string_too_long") and limits.get("max_length") != 1:
-        return (
-            f"{_shown(value)} is not a legal name; use up to 100 letters, digits, '.', '-', '_', "
-            "starting with a letter or digit"
-        )
-    if kind == "enum":
-        legal = limits.get("expected", "").replace("'", "")
-        return f"{_shown(value)} is not one of: {legal.replace(' or ', ', ')}"
-    if kind in ("too_short", "string_too_short"):
-        return "is empty; give at least one" if kind == "too_short" else "is empty text"
-    for limit, words in _LIMITS.items():
-        if limit in limits:
-            return f"must be {words} {limits[limit]}, not {_shown(value)}"
-    if kind.endswith("_type") or kind in _KINDS:
-        return f"must be {_KINDS.get(kind, kind.removesuffix('_type'))}, not {_kind(value)}"
-    return f"{_shown(value)}: {detail['msg']}"
-
-
-_LIMITS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
-_KINDS = {
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "finite_number": "a finite number",
-    "string_type": "text",
-    "list_type": "a list",
-    "dict_type": "a mapping (`key: value` lines)",
-    "model_type": "a mapping (`key: value` lines)",
-    "model_attributes_type": "a mapping (`key: value` lines)",
-}
-
-
-def _unknown_key(location: Sequence[str | int]) -> str:
-    key, level = str(location[-1]), location[:-1]
-    legal = _legal_keys(level)
-    problem = f"unknown key {key!r}{near_misses(key, legal)}"
-    for place, model in (("evaluate", EvaluateEntry), ("checkpoints.NAME", CheckpointEntry)):
-        if key in model.model_fields and key not in legal:
-            return f"unknown key {key!r} here; it belongs under `{place}`"
-    return problem
-
-
 def _legal_keys(level: Sequence[str | int]) -> list[str]:
+    """The keys that may stand at a place of the manifest."""
     models: dict[tuple[str, int], type[BaseModel]] = {
         ("", 0): Manifest,
         ("checkpoints", 2): CheckpointEntry,
@@ -380,29 +314,8 @@ def _legal_keys(level: Sequence[str | int]) -> list[str]:
     return list(model.model_fields) if model else []
 
 
-def _hint(location: Sequence[str | int]) -> str:
-    key = str(location[-1])
-    hints = {
-        "checkpoints": "`checkpoints:` with one `NAME: {path: FOLDER}` each",
-        "evaluate": "`evaluate:` with `tasks: [NAME, ...]`",
-        "tasks": "`tasks: [NAME, ...]` (`ptharness tasks` lists them)",
-    }
-    return hints.get(key, f"`{key}: NAME`")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "null (nothing)"
-    if isinstance(value, bool):
-        return f"the truth value {str(value).lower()}"
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list):
-        return "a list"
-    word = "the text" if isinstance(value, str) else "the number"
-    return f"{word} {_shown(value)}"
+_PLACES = {
+    "evaluate": frozenset(EvaluateEntry.model_fields),
+    "checkpoints.NAME": frozenset(CheckpointEntry.model_fields),
+}
+"""Where a key belongs that stands where it is not known."""

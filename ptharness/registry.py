@@ -65,11 +65,11 @@ class Catalogue(Generic[T]):
     def __init__(
         self,
         kind: str,
-        plural: str,
         origin: Callable[[], Origin],
         accepts: Callable[[Any], bool],
+        listed_by: str = "",
     ) -> None:
-        self.kind, self.plural = kind, plural
+        self.kind, self.listed_by = kind, listed_by
         self._origin, self._accepts = origin, accepts
         self._entries: dict[str, Entry[T]] = {}
         self._by_name: dict[str, Entry[T]] = {}
@@ -116,9 +116,9 @@ class Catalogue(Generic[T]):
     def entry(self, name: str) -> Entry[T]:
         """The entry with this name or alias."""
         if name not in self._by_name:
+            listed = f"; `{self.listed_by}` lists them" if self.listed_by else ""
             raise PtharnessError(
-                f"unknown {self.kind} {name!r}{near_misses(name, self._by_name)}; "
-                f"`ptharness {self.plural}` lists them"
+                f"unknown {self.kind} {name!r}{near_misses(name, self._by_name)}{listed}"
             )
         return self._by_name[name]
 
@@ -252,9 +252,9 @@ class Registry:
         def now() -> Origin:
             return self.origin
 
-        self.methods = Catalogue("method", "methods", now, _is_method)
+        self.methods = Catalogue("method", now, _is_method, "ptharness methods")
         self.tasks = TaskCatalogue(now)
-        self.engines = Catalogue("engine", "engines", now, _is_engine)
-        self.executors = Catalogue("executor", "plugins", now, _is_executor)
-        self.analyses = Catalogue("analysis", "plugins", now, callable)
-        self.commands = Catalogue("command", "plugins", now, _is_command)
+        self.engines = Catalogue("engine", now, _is_engine, "ptharness engines")
+        self.executors = Catalogue("executor", now, _is_executor)
+        self.analyses = Catalogue("analysis", now, callable)
+        self.commands = Catalogue("command", now, _is_command)

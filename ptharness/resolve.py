@@ -14,6 +14,7 @@ from typing import Any
 
 from ptharness.engines.base import Engine, EngineSettings
 from ptharness.errors import ManifestError, PluginError, PtharnessError, near_misses
+from ptharness.evidence import declare
 from ptharness.lineage import Checkpoint, Lineage, Stage
 from ptharness.locations import find_file, find_folder
 from ptharness.manifest import (
@@ -188,20 +189,10 @@ def _declare(method: MethodEntry, entry: CheckpointEntry, registry: Registry) ->
         if option not in plugin.options:
             known = near_misses(option, plugin.options) if plugin.options else "; it has none"
             raise ManifestError(f"method {method.name!r} has no option {option!r}{known}")
-    stage = StageSettings(method.name, entry.teacher, entry.trajectories, method.options)
-    try:
-        declared: Any = plugin.declare(stage)
-    except PtharnessError:
-        raise
-    except Exception as error:
-        origin = registry.methods.entry(method.name).origin
-        raise PluginError(
-            f"{origin} failed to declare {method.name!r}: {type(error).__name__}: {error}"
-        ) from error
-    if not isinstance(declared, Declaration):
-        origin = registry.methods.entry(method.name).origin
-        raise PluginError(f"{origin} declared {declared!r} for {method.name!r}, no Declaration")
-    return declared
+    return declare(
+        registry.methods,
+        StageSettings(method.name, entry.teacher, entry.trajectories, method.options),
+    )
 
 
 def _declare_ad_hoc(method: MethodEntry, entry: CheckpointEntry, registry: Registry) -> Declaration:

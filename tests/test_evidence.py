@@ -25,6 +25,8 @@ class Claiming(Method):
     def detect(self, directory: Path) -> Evidence | None:
         if self.strength < 0:
             raise ValueError("no luck")
+        if self.strength > 1:
+            return "a string"  # type: ignore[return-value]
         return Evidence(self.name, self.strength, f"a {self.name} file") if self.strength else None
 
 
@@ -57,6 +59,11 @@ def test_a_tie_prints_both() -> None:
 def test_a_plugin_that_raises_is_named() -> None:
     with pytest.raises(PluginError, match=r"plugin 'test' of test-dist failed to look into \."):
         gather_evidence(Path(), catalogue(Claiming("broken", -1)))
+
+
+def test_an_answer_that_is_no_evidence_is_named() -> None:
+    with pytest.raises(PluginError, match=r"found 'a string' in .*, no Evidence"):
+        gather_evidence(Path(), catalogue(Claiming("broken", 2)))
 
 
 def test_names_of_one_method_are_one_family() -> None:

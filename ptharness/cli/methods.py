@@ -12,7 +12,7 @@ from ptharness.cli.session import Session
 
 if TYPE_CHECKING:
     from ptharness.methods import Method
-    from ptharness.registry import Entry
+    from ptharness.registry import Catalogue
 
 
 @click.command()
@@ -31,8 +31,8 @@ def methods(session: Session, name: str | None, as_json: bool) -> int:
     """
     catalogue = session.registry.methods
     if name is not None:
-        return _explain(catalogue.entry(name), name, as_json)
-    described = [_describe(entry, entry.name) for entry in catalogue]
+        return _explain(catalogue, name, as_json)
+    described = [_describe(catalogue, entry.name) for entry in catalogue]
     if as_json:
         print_json(described)
         return 0
@@ -54,13 +54,13 @@ def methods(session: Session, name: str | None, as_json: bool) -> int:
     return 0
 
 
-def _describe(entry: Entry[Method], name: str) -> dict[str, Any]:
+def _describe(catalogue: Catalogue[Method], name: str) -> dict[str, Any]:
     """What a method declares for a stage without further settings."""
+    from ptharness.evidence import declare
     from ptharness.methods import StageSettings
 
-    method = entry.content
-    assert not isinstance(method, str)
-    declared = method.declare(StageSettings(method=name))
+    entry, method = catalogue.entry(name), catalogue.get(name)
+    declared = declare(catalogue, StageSettings(method=name))
     return {
         "name": name,
         "title": method.title,
@@ -78,8 +78,8 @@ def _describe(entry: Entry[Method], name: str) -> dict[str, Any]:
     }
 
 
-def _explain(entry: Entry[Method], name: str, as_json: bool) -> int:
-    described = _describe(entry, name)
+def _explain(catalogue: Catalogue[Method], name: str, as_json: bool) -> int:
+    described, entry = _describe(catalogue, name), catalogue.entry(name)
     if as_json:
         print_json(described)
         return 0
