@@ -48,13 +48,14 @@ class Results:
 
     def __repr__(self) -> str:
         tables = [name for name in TABLES if self._place(name).exists()]
-        failures = len(self.run.get("failures") or ())
+        count = len(self.run.get("failures") or ())
+        failures = f"{count or 'no'} failure{'s' * (count != 1)}"
         lines = [
             f"Results({str(self.path)!r})",
             f"  lineage {self.run.get('lineage', '?')}, {len(self._checkpoint_names)} checkpoints: "
             + " ".join(self._checkpoint_names),
             f"  tables: {', '.join(f'.{name}' for name in tables)}",
-            f"  finished {self.run.get('finished')}, {failures or 'no'} failures",
+            f"  finished {self.run.get('finished')}, {failures}",
         ]
         return "\n".join(lines)
 

@@ -8,6 +8,7 @@ import pickle
 import random
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,9 @@ import pytest
 
 from ptharness.lineage import Checkpoint, Lineage, Stage
 from ptharness.protocol import cut_at_stop
+from ptharness.publish import folder
 from ptharness.publish.estimates import budgets, clustered_stderr, interval, pass_at_k
-from ptharness.publish.files import file_name
+from ptharness.publish.files import file_name, write_table
 from ptharness.publish.samples import cut_at_stops, list_sums
 from ptharness.schema import PUBLISHED, SCHEMA_VERSION
 from ptharness.taxonomy import Interface, Provenance, Role
@@ -487,6 +489,41 @@ def test_a_damaged_published_file_is_made_anew(tmp_path: Path) -> None:
     (run.folder / "items.parquet").unlink()
     run.publish()
     assert len(samples_of(run, "sft", "add")) == ADD_DOCUMENTS * SAMPLES
+
+
+def test_two_at_once_both_finish(tmp_path: Path) -> None:
+    run = Run(tmp_path, documents=20).fill()
+    with ThreadPoolExecutor(4) as pool:
+        states = {done.state for done in pool.map(lambda _: run.publish(), range(4))}
+    assert len(states) == 1
+    assert run.publish().written == ()
+    assert set(times(run)) == FILES
+    assert len(pd.read_parquet(run.folder / "samples")) == 3 * (20 * SAMPLES + PICK_DOCUMENTS)
+
+
+def test_stopped_half_way_the_next_call_completes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path).fill()
+    written = []
+
+    def killed(path: Path, table: pa.Table, state: str) -> None:
+        if len(written) == 4:
+            raise KeyboardInterrupt
+        written.append(path)
+        write_table(path, table, state)
+
+    monkeypatch.setattr(folder, "write_table", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run.publish()
+    monkeypatch.undo()
+    assert not (run.folder / "run.json").exists()
+    before = times(run)
+    run.publish()
+    after = times(run)
+    assert set(after) == FILES
+    assert len(before) == 4
+    assert before.items() <= after.items()
 
 
 # --- run.json --------------------------------------------------------------------------------

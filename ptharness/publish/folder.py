@@ -74,8 +74,10 @@ def publish(
     begun = time.monotonic()
     remove_leftovers(folder)
     publication = _Publication(folder, evaluation, prints, store)
-    complete = [w for w in work if _is_complete(w, store)]
-    pairs = publication.write_pairs([publication.pair(w) for w in complete])
+    complete = [_is_complete(w, store) for w in work]
+    pairs = publication.write_pairs(
+        [publication.pair(w) for w, whole in zip(work, complete, strict=True) if whole]
+    )
     publication.write_lineage_tables(pairs, evidence or {})
     removed = remove_others(folder, [pair.file for pair in pairs])
     publication.write_manifest()
@@ -94,7 +96,11 @@ def publish(
         state,
         tuple(publication.written),
         tuple(removed),
-        tuple((w.checkpoint.name, _task(w)) for w in work if w not in complete),
+        tuple(
+            (w.checkpoint.name, _task(w))
+            for w, whole in zip(work, complete, strict=True)
+            if not whole
+        ),
         tuple(publication.failures),
     )
 
