@@ -12,6 +12,7 @@ from ptharness.errors import EngineError
 def sampling_parameters(request: GenerateRequest) -> Any:
     """vLLM's parameters for a request: nothing is left to its own defaults."""
     from vllm import SamplingParams
+    from vllm.exceptions import VLLMValidationError
     from vllm.sampling_params import RequestOutputKind
 
     sampling = request.sampling
@@ -42,7 +43,7 @@ def sampling_parameters(request: GenerateRequest) -> Any:
             flat_logprobs=True,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-    except ValueError as error:
+    except (ValueError, VLLMValidationError) as error:
         raise EngineError(f"request {request.index}: {error}") from error
 
 
