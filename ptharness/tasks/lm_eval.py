@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ _YES_OR_NO = frozenset({"acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exac
 Pair = tuple[str, str]
 
 
+@cache
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that prompts and scores depend on, read without importing."""
     versions = {}
@@ -153,7 +154,7 @@ class LoadedLmEvalTask(LoadedTask):
         """The task's metrics as lm-eval aggregates them. Raises `TaskError`."""
         # lm-eval learns how to aggregate some metrics only as it computes them for a document.
         order = {pair: position for position, pair in enumerate(self.metrics)}
-        aggregates = aggregate(self.name, self.task, scores)
+        aggregates = aggregate(self.name, self.task, scores, self.metrics)
         return sorted(aggregates, key=lambda a: order.get((a.metric, a.filter), len(order)))
 
     def score_digest(self) -> str:

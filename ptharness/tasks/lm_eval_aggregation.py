@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ptharness.errors import TaskError
@@ -30,25 +30,45 @@ _SLOW_METRICS = ("bleu", "chrf", "chrf++", "ter")
 Pair = tuple[str, str]
 Items = Sequence[Any]
 Statistic = Callable[[Items], float]
+Columns = dict[int | None, dict[int, Any]]
+"""Values by sample (None for all samples together), then by document."""
 
 
-def aggregate(name: str, task: Any, scores: Sequence[Score]) -> list[Aggregate]:
-    """One `Aggregate` per metric and filter that was scored.
+def aggregate(
+    name: str, task: Any, scores: Sequence[Score], metrics: Sequence[Pair] = ()
+) -> list[Aggregate]:
+    """One `Aggregate` per metric and filter that was scored, of `metrics` if nothing was.
 
-    A sample whose scoring failed has no values and is left out: a caller that counts it as
-    wrong gives it a value of 0. Raises `TaskError` where a metric cannot be aggregated.
+    A sample whose scoring failed counts 0 in a metric that is a mean and better if higher,
+    and is left out of the others. Raises `TaskError` where a metric cannot be aggregated.
     """
-    collected: dict[Pair, dict[int | None, dict[int, Any]]] = {}
+    collected: dict[Pair, Columns] = {}
     for score in sorted(scores, key=lambda score: score.document):
         values = {**score.values, **{pair: unpack(text) for pair, text in score.raw.items()}}
         for pair, value in values.items():
             collected.setdefault(pair, {}).setdefault(score.sample, {})[score.document] = value
+    failed = [score for score in scores if score.error]
+    for pair in dict.fromkeys([*collected, *(() if collected else metrics)]):
+        if _counts_failures(task, pair[0]):
+            _count_failures(collected.setdefault(pair, {}), failed)
     return [_aggregate_one(name, task, pair, columns) for pair, columns in collected.items()]
 
 
-def _aggregate_one(
-    name: str, task: Any, pair: Pair, columns: Mapping[int | None, Mapping[int, Any]]
-) -> Aggregate:
+def _counts_failures(task: Any, metric: str) -> bool:
+    from lm_eval.api.metrics import mean
+
+    better_if_higher = task.higher_is_better().get(metric, True) is not False
+    return task.aggregation().get(metric, mean) is mean and better_if_higher
+
+
+def _count_failures(columns: Columns, failed: Sequence[Score]) -> None:
+    """Give failed samples a 0; a failed document of a vote over all samples too."""
+    for score in failed:
+        sample = None if None in columns else score.sample
+        columns.setdefault(sample, {}).setdefault(score.document, 0.0)
+
+
+def _aggregate_one(name: str, task: Any, pair: Pair, columns: Columns) -> Aggregate:
     from lm_eval.api.metrics import mean
 
     metric, filter_name = pair
@@ -65,9 +85,7 @@ def _aggregate_one(
     return Aggregate(metric, filter_name, value, error, len(samples))
 
 
-def _standard_error(
-    metric: str, statistic: Statistic, columns: Mapping[int | None, Mapping[int, Any]]
-) -> float | None:
+def _standard_error(metric: str, statistic: Statistic, columns: Columns) -> float | None:
     from lm_eval.api.metrics import mean, mean_stderr, stderr_for_metric
 
     documents = sorted({document for column in columns.values() for document in column})
@@ -134,9 +152,7 @@ def quick(statistic: Statistic) -> Statistic:
     return counted
 
 
-def _document_means(
-    documents: Sequence[int], columns: Mapping[int | None, Mapping[int, Any]]
-) -> list[float]:
+def _document_means(documents: Sequence[int], columns: Columns) -> list[float]:
     means = []
     for document in documents:
         values = [column[document] for column in columns.values() if document in column]
@@ -147,7 +163,7 @@ def _document_means(
 def _bootstrap_documents(
     statistic: Statistic,
     documents: Sequence[int],
-    columns: Mapping[int | None, Mapping[int, Any]],
+    columns: Columns,
 ) -> float:
     from lm_eval.api.metrics import sample_stddev
 

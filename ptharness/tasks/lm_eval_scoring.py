@@ -45,8 +45,15 @@ class Scorer:
         for sample, outcome in enumerate(outcomes):
             yield self._as_score(document.index, sample, outcome)
         if self.together:
+            enough = [f for f in self.together if first_k(f) <= samples]
             everything = [[list(choice) for choice in document.responses]]
-            (outcome,) = self._outcomes(document.index, content, self.together, everything)
+            (outcome,) = self._outcomes(document.index, content, enough, everything)
+            outcome.errors += [
+                f"task {self.name!r}: filter {f.name!r} needs {first_k(f)} samples of an item and "
+                f"there are {samples}; set samples: {first_k(f)} or more for this task"
+                for f in self.together
+                if f not in enough
+            ]
             yield self._as_score(document.index, None, outcome)
 
     def _outcomes(
@@ -105,6 +112,13 @@ class Scorer:
             raw=outcome.raw,
             error="; ".join(dict.fromkeys(outcome.errors)),
         )
+
+
+def first_k(ensemble: Any) -> int:
+    """The most samples that a filter pipeline asks for at its start (`take_first_k`)."""
+    from lm_eval.filters.selection import TakeKFilter
+
+    return max((int(f.keywords["k"]) for f in ensemble.filters if f.func is TakeKFilter), default=1)
 
 
 def needs_all_samples(ensemble: Any, repeats: int) -> bool:

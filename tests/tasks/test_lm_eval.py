@@ -142,7 +142,8 @@ def test_a_scorer_that_fails_is_named_and_the_others_go_on() -> None:
     assert failed[0].values == {}
     table = {a.metric: a for a in loaded.aggregate(scores)}
     assert table["longest"].value == pytest.approx((3 + 2) / 2)
-    assert table["middle"].samples == 2
+    assert table["middle"].samples == table["same_letters"].samples == 2
+    assert table["same_letters"].value == 0.0
 
 
 def test_vote_without_enough_samples_is_an_error_of_that_filter_alone() -> None:
@@ -150,7 +151,7 @@ def test_vote_without_enough_samples_is_an_error_of_that_filter_alone() -> None:
     single, together = scored(loaded, [Document(0, [["a", "b"]])])[1:]
     assert single.error == ""
     assert together.sample is None
-    assert "filter 'maj@3': AssertionError: Need at least 3 responses" in together.error
+    assert "filter 'maj@3' needs 3 samples of an item and there are 2; set" in together.error
     assert ("exact_match", "maj@4") in together.values
     assert loaded.prompts(CHECKPOINT, Template()).header.generation["repeats"] == 4
 

@@ -24,6 +24,9 @@ class OfMetrics:
 
         return {"acc": mean, "perplexity": perplexity, "f1": f1_score, "own": max}
 
+    def higher_is_better(self) -> dict[str, bool]:
+        return {"acc": True, "perplexity": False}
+
 
 def of_values(pair: tuple[str, str], rows: list[list[float]]) -> list[Score]:
     return [
@@ -61,11 +64,28 @@ def test_an_undefined_error_is_none() -> None:
     assert aggregate("t", OfMetrics(), []) == []
 
 
-def test_failed_samples_are_left_out_and_their_document_keeps_the_others() -> None:
+def test_failed_samples_count_as_wrong_in_a_mean_and_not_in_other_metrics() -> None:
     scores = of_values(ACC, [[1.0, 1.0], [0.0, 0.0]])
-    scores[1] = Score(0, 1, {}, error="it failed")
+    scores[1] = Score(0, 1, {}, error="time limit")
     (result,) = aggregate("t", OfMetrics(), scores)
     assert result.value == pytest.approx((0.5 + 0.0) / 2)
+    assert result.stderr == pytest.approx(0.25)
+    scores = of_values(PERPLEXITY, [[-1.0, -1.0], [-3.0, -3.0]])
+    scores[1] = Score(0, 1, {}, error="time limit")
+    (result,) = aggregate("t", OfMetrics(), scores)
+    assert result.value == pytest.approx((math.exp(2) + math.exp(3)) / 2)
+
+
+def test_a_vote_that_failed_counts_as_wrong_once() -> None:
+    scores = [Score(0, None, {ACC: 1.0}), *(Score(1, j, {}, error="time limit") for j in range(4))]
+    (result,) = aggregate("t", OfMetrics(), scores)
+    assert (result.value, result.samples) == (0.5, 1)
+
+
+def test_where_everything_failed_the_metrics_are_0() -> None:
+    scores = [Score(i, 0, {}, error="time limit") for i in range(3)]
+    (result,) = aggregate("t", OfMetrics(), scores, [ACC, PERPLEXITY])
+    assert (result.metric, result.value, result.stderr) == ("acc", 0.0, 0.0)
 
 
 def test_an_aggregation_that_fails_is_named() -> None:
