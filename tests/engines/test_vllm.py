@@ -6,31 +6,36 @@ One engine start serves most of this file; tests that spoil or restart it come l
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
-from functools import cache
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ptharness.engines import preflight, swap
 from ptharness.engines import vllm as vllm_engine
-from ptharness.engines.base import EngineSettings, Generated, GenerateRequest, Scored, ScoreRequest
+from ptharness.engines.base import EngineSettings, GenerateRequest, ScoreRequest
 from ptharness.engines.vllm import VllmEngine
 from ptharness.errors import CheckpointError, EngineError
 from ptharness.lineage import Checkpoint
-from ptharness.protocol import Sampling, cut_at_stop, derive_seed
+from ptharness.protocol import Sampling, cut_at_stop
+from tests.engines.asking import (
+    END,
+    EOS,
+    GREEDY,
+    PROMPTS,
+    WARM,
+    ask,
+    ask_scores,
+    assert_equals_transformers,
+    at,
+    reference_logprobs,
+)
 from tests.engines.tiny import SPECIAL, edit_tensors, make_checkpoint
 
 pytestmark = pytest.mark.vllm
 pytest.importorskip("vllm")
 
-EOS, END = SPECIAL.index("<eos>"), SPECIAL.index("<|end|>")
 NORM = "model.norm.weight"
-PROMPTS = tuple((1, *(6 + (7 * i + 3 * j) % 40 for j in range(4 + i))) for i in range(6))
-GREEDY = Sampling(temperature=0.0, max_tokens=16)
-WARM = Sampling(temperature=1.0, max_tokens=16)
-SAME = ("one", "two", "chat", "biased")
 
 
 @pytest.fixture(scope="module")
@@ -53,72 +58,6 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmEngine]:
     yield engine
     engine.close()
     assert "vllm" in log.read_text()
-
-
-def at(directory: Path) -> Checkpoint:
-    return Checkpoint(directory.name, directory, str(directory))
-
-
-def ask(
-    engine: VllmEngine,
-    sampling: Sampling,
-    *,
-    samples: int = 1,
-    stops: tuple[int, ...] = (EOS,),
-    only: Iterable[int] = range(len(PROMPTS)),
-    root: int = 0,
-) -> dict[int, Generated]:
-    requests = (
-        GenerateRequest(i, PROMPTS[i], samples, derive_seed(root, i), sampling, stops) for i in only
-    )
-    return {result.index: result for result in engine.generate(requests)}
-
-
-def ask_scores(engine: VllmEngine, requests: list[ScoreRequest]) -> dict[int, Scored]:
-    return {result.index: result for result in engine.score(requests)}
-
-
-@cache
-def reference(directory: Path) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(directory, dtype="float32").eval()
-
-
-def reference_logprobs(directory: Path, context: tuple[int, ...], rest: tuple[int, ...]) -> Any:
-    """Log-probabilities of `rest` after `context` by transformers, and their ranks' being 1."""
-    import torch
-
-    with torch.inference_mode():
-        logits = reference(directory)(torch.tensor([context + rest])).logits[0].float()
-    logprobs = logits.log_softmax(-1)[len(context) - 1 : -1]
-    chosen = logprobs.gather(1, torch.tensor(rest)[:, None])[:, 0]
-    return chosen.tolist(), bool((logprobs.argmax(-1) == torch.tensor(rest)).all())
-
-
-def assert_equals_transformers(engine: VllmEngine, directory: Path) -> None:
-    """Greedy tokens, the log-probabilities of all samples, and scores, to 1e-4 nats."""
-    import torch
-
-    stop = (EOS, END)
-    for index, result in ask(engine, GREEDY, stops=stop).items():
-        with torch.inference_mode():
-            expected = reference(directory).generate(
-                torch.tensor([PROMPTS[index]]),
-                max_new_tokens=GREEDY.max_tokens,
-                do_sample=False,
-                eos_token_id=list(stop),
-            )[0, len(PROMPTS[index]) :]
-        assert result.completions[0].token_ids == tuple(expected.tolist())
-    for index, result in ask(engine, WARM, samples=3, stops=stop).items():
-        for drawn in result.completions:
-            logprobs, _ = reference_logprobs(directory, PROMPTS[index], drawn.token_ids)
-            assert drawn.token_logprobs_nats == pytest.approx(logprobs, abs=1e-4)
-    requests = [ScoreRequest(i, PROMPTS[i], (9, 8 + i, 7)) for i in range(len(PROMPTS))]
-    for index, scored in ask_scores(engine, requests).items():
-        logprobs, greedy = reference_logprobs(directory, PROMPTS[index], (9, 8 + index, 7))
-        assert scored.token_logprobs_nats == pytest.approx(logprobs, abs=1e-4)
-        assert scored.greedy == greedy
 
 
 def test_swaps_equal_transformers(engine: VllmEngine, folder: Path) -> None:
