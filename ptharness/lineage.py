@@ -139,7 +139,8 @@ def _parents_first(checkpoints: tuple[Checkpoint, ...]) -> tuple[Checkpoint, ...
                 names = list(trail)
                 cycle = " -> ".join((*names[names.index(missing) :], missing))
                 raise ManifestError(
-                    f"the checkpoints form a cycle: {cycle}; remove one of these parents or teachers",
+                    f"the checkpoints form a cycle: {cycle}; remove one of these parents "
+                    "or teachers",
                     key=f"checkpoints.{missing}.parent",
                 )
             else:

@@ -52,8 +52,8 @@ def resolve_sampling(task_generation: Mapping[str, Any], overrides: Mapping[str,
     values |= {name: value for name, value in overrides.items() if value is not None}
     stop = values.get("stop") or ()
     values["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)
-    known = {field.name: type(field.default) for field in fields(Sampling)}
-    return Sampling(**{n: known[n](v) for n, v in values.items() if n in known and v is not None})
+    kinds = {field.name: type(getattr(Sampling(), field.name)) for field in fields(Sampling)}
+    return Sampling(**{n: kinds[n](v) for n, v in values.items() if n in kinds and v is not None})
 
 
 def derive_seed(*parts: str | int) -> int:

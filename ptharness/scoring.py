@@ -154,7 +154,7 @@ def scores_table(scores: Iterator[Score], context: ScoringContext) -> pa.Table:
     for score in scores:
         value = score.values.get(context.primary)
         if score.error:
-            value = 0.0
+            value = 0.0 if context.binary else None
         rows.append(
             {
                 "document": score.document,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @selection_options
 @JSON_OPTION
 @click.pass_obj
-def plan(session: Session, manifest: Path, as_json: bool, **options: Any) -> int:
+def plan(session: Session, /, manifest: Path, as_json: bool, **options: Any) -> int:
     """Show what `ptharness run MANIFEST` would do: units, cached ones, engine starts.
 
     Prompts are built (and kept for the run), but no engine starts and nothing is generated.

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 class ProgressObserver(Observer):
     """Shows checkpoint, task, samples done, tokens per second and time left.
 
@@ -76,11 +80,10 @@ class ProgressObserver(Observer):
         units = [unit for job in plan.jobs for unit in job.units]
         self.units = {unit.key: unit for unit in units}
         total = sum(unit.completions for unit in units)
-        starts = f"{plan.engine_starts} engine start{'s' * (plan.engine_starts != 1)}"
         if total:
             self.say(
-                f"{total:,} completions to generate with {len(plan.jobs)} checkpoints in "
-                f"{starts}; {cached:,} in the store already"
+                f"{total:,} completions of {_count(len(plan.jobs), 'checkpoint')} to generate in "
+                f"{_count(plan.engine_starts, 'engine start')}; {cached:,} in the store already"
             )
             self._show("starting the engine", completed=0, total=total)
         else:

@@ -67,7 +67,7 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("-q", "--quiet", is_flag=True, help="Print failures and nothing else.")
 @JSON_OPTION
 @click.pass_obj
-def run(session: Session, manifest: Path, quiet: bool, as_json: bool, **options: Any) -> int:
+def run(session: Session, /, manifest: Path, quiet: bool, as_json: bool, **options: Any) -> int:
     """Evaluate every checkpoint of MANIFEST and publish tagged tables.
 
     Finished work is kept at once: after Ctrl-C, a crash or a full disk the same command goes

@@ -109,6 +109,12 @@ class VllmEngine(Engine):
             identity["max_model_len"] = str(options["max_model_len"])
         return identity
 
+    @classmethod
+    def preload(cls) -> None:
+        """Import vLLM, which takes longer than starting it."""
+        vllm_start.prepare_environment(EngineSettings(cls.name))
+        import vllm  # noqa: F401
+
     def load(self, checkpoint: Checkpoint) -> LoadReport:
         """Swap the checkpoint's weights in where that can be verified, else start afresh."""
         began = time.perf_counter()

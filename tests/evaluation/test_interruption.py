@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
@@ -23,7 +22,7 @@ def children_of(folder: Path) -> list[int]:
         if not process.name.isdigit():
             continue
         try:
-            if os.readlink(process / "fd" / "2").startswith(str(folder)):
+            if (process / "fd" / "2").readlink().is_relative_to(folder):
                 found.append(int(process.name))
         except OSError:
             continue
