@@ -37,7 +37,7 @@ ADAPTER_VERSION = "1"
 
 _LIBRARIES = ("lm_eval", "datasets", "transformers", "jinja2")
 _SCORING_KEYS = ("output_type", "filter_list", "metric_list", "process_results", "repeats", "class")
-_YES_OR_NO = frozenset({"acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match"})
+_YES_OR_NO = frozenset({"acc", "acc_norm", "acc_bytes", "acc_mutual_info", "em", "exact_match"})
 
 Pair = tuple[str, str]
 
@@ -194,6 +194,8 @@ class LoadedLmEvalTask(LoadedTask):
     @cached_property
     def primary(self) -> Pair:
         """The metric and filter that the settings choose, else the first. Raises `TaskError`."""
+        if not self.metrics:
+            raise TaskError(f"task {self.name!r}: reports no metric; give it a metric_list")
         metric, name = self.metrics[0]
         wanted = self.settings
         if wanted.metric is not None:
@@ -220,4 +222,7 @@ class LoadedLmEvalTask(LoadedTask):
         if self.task.aggregation().get(metric, mean) is not mean:
             return False
         value = self._metric_probe.get(metric)
-        return metric in _YES_OR_NO or (isinstance(value, bool) and as_number(value) is not None)
+        if metric in _YES_OR_NO:
+            # A task's own scorer may call a share "acc" (truthfulqa_mc2 does).
+            return value is None or as_number(value) in (0.0, 1.0)
+        return isinstance(value, bool)

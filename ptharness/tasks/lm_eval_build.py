@@ -53,8 +53,8 @@ def build(name: str, config: Mapping[str, Any]) -> Any:
         raise
     except ImportError as error:
         raise TaskError(
-            f"task {name!r}: {error}; `pip install 'ptharness[tasks]'` installs what lm-eval's "
-            "tasks need, and some tasks name more in their README"
+            f"task {name!r}: a library is missing ({one_line(error)}); `pip install "
+            "'ptharness[tasks]'` installs what most tasks need"
         ) from error
     except Exception as error:
         raise _build_error(name, config, error) from error

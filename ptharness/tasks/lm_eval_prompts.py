@@ -53,10 +53,8 @@ def build_rows(
         pairs = encoder.pairs(list(zip(texts, continuations, strict=True)))
         prompt_ids = [context for context, _ in pairs]
         continuation_ids = [continuation for _, continuation in pairs]
-    described = {
-        index: _describe(name, task, index, documents[index])
-        for index in dict.fromkeys(int(i.doc_id) for i in instances)
-    }
+    indices = dict.fromkeys(int(i.doc_id) for i in instances)
+    described = {index: _describe(name, task, index, documents[index]) for index in indices}
     nothing = [None] * len(texts)
     rows = pa.table(
         {
@@ -123,13 +121,19 @@ def _generation(name: str, task: Any, arguments: Sequence[tuple[Any, ...]]) -> d
 
 def _describe(name: str, task: Any, index: int, document: Any) -> dict[str, str]:
     item = item_name(index, document)
-    gold = task.doc_to_target(document)
-    options = choices_of(task, document)
+    try:
+        gold = task.doc_to_target(document)
+        options = choices_of(task, document)
+        text = _gold_text(task, document, gold, options)
+    except Exception as error:
+        raise TaskError(
+            f"task {name!r}, item {item}: has no right answer: {one_line(error)}"
+        ) from error
     return {
         "item": item,
         "cluster": _cluster(name, task, document) or item,
         "document_digest": digest(document, gold, options),
-        "gold": _gold_text(task, document, gold, options),
+        "gold": text,
         "metadata": _small_fields(document),
     }
 

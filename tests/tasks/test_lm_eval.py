@@ -250,6 +250,34 @@ def test_the_digest_covers_settings_and_the_score_digest_only_scoring(
     assert score_digest(settings=TaskSettings(metric="bleu")) != before
 
 
+def test_which_metrics_are_a_yes_or_no(tmp_path: Path) -> None:
+    text = (TASKS / "own_scorer.yaml").read_text().replace("items/", f"{TASKS}/items/")
+    (tmp_path / "scorers.py").write_text((TASKS / "scorers.py").read_text())
+
+    def binary(settings: TaskSettings, **metadata: bool) -> bool:
+        (tmp_path / "own.yaml").write_text(f"{text}\nmetadata: {json.dumps(metadata)}\n")
+        prompts = load("own.yaml", settings, tmp_path).prompts(CHECKPOINT, Template())
+        return bool(prompts.header.binary)
+
+    assert binary(NOTHING)  # the scorer returns True or False
+    assert not binary(NOTHING, binary=False)
+    assert not binary(TaskSettings(metric="middle"))
+    assert binary(TaskSettings(metric="middle"), binary=True)
+    (tmp_path / "scorers.py").write_text(
+        "def only_short(dataset): return dataset\n"
+        "def ask(document): return document['question']\n"
+        "def longest(items): return max(items)\n"
+        "def compare(document, results): return {'acc': 0.4}\n"
+    )
+    assert not binary(NOTHING)  # a share that is called acc
+
+
+def test_a_library_that_is_missing_is_named(written: Callable[..., Path]) -> None:
+    folder = written("metadata:", "process_results: !function absent_module.score\nmetadata:")
+    with pytest.raises(TaskError, match=r"task 'words': a library is missing .*absent_module"):
+        load("words.yaml", folder=folder)
+
+
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     loaded = load("votes.yaml")
     loaded.prompts(CHECKPOINT, Template())
