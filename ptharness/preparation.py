@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
-from ptharness.errors import ManifestError
+from ptharness.errors import ManifestError, TaskError
 from ptharness.fingerprint import digest
 from ptharness.lineage import Checkpoint
 from ptharness.planner import CheckpointPrint, PlannedTask, needed_tokens, sampling_of
@@ -26,17 +26,6 @@ class Prepared:
     planned: PlannedTask
 
 
-def prompts_key(task: ResolvedTask, prints: CheckpointPrint) -> str:
-    """What a prompt set depends on: the task's inputs, the tokenizer, the template."""
-    return digest(
-        "prompts",
-        PROMPTS_VERSION,
-        task.task.inputs_digest(task.settings),
-        prints.tokenizer,
-        task.template,
-    )
-
-
 def prepare(
     evaluation: Evaluation,
     prints: Mapping[str, CheckpointPrint],
@@ -50,15 +39,24 @@ def prepare(
     Prompts are built in scoring processes: building wants lm-eval, datasets and a tokenizer,
     and this process stays free of them.
     """
+    usable = [c for c in evaluation.lineage.checkpoints if c.name in prints]
+    inputs: dict[str, str] = {}
+    for task in evaluation.tasks:
+        try:
+            inputs[task.task.name] = task.task.inputs_digest(task.settings)
+        except TaskError as error:
+            failures += [Failure(c.name, task.task.name, "prompts", str(error)) for c in usable]
     wanted: dict[str, tuple[ResolvedTask, Checkpoint]] = {}
     pairs: list[tuple[Checkpoint, ResolvedTask, str]] = []
-    for checkpoint in evaluation.lineage.checkpoints:
-        if checkpoint.name not in prints:
-            continue
+    for checkpoint in usable:
+        tokenizer = prints[checkpoint.name].tokenizer
         for task in evaluation.tasks:
-            key = prompts_key(task, prints[checkpoint.name])
-            pairs.append((checkpoint, task, key))
-            wanted.setdefault(key, (task, checkpoint))
+            if task.task.name in inputs:
+                key = digest(
+                    "prompts", PROMPTS_VERSION, inputs[task.task.name], tokenizer, task.template
+                )
+                pairs.append((checkpoint, task, key))
+                wanted.setdefault(key, (task, checkpoint))
     problems = _build_missing(wanted, store, pool, on_progress)
     prompt_sets = {
         key: PromptSet.from_table(store.read("prompts", key))

@@ -28,6 +28,12 @@ def check_supported(name: str, config: Mapping[str, Any]) -> None:
         )
     if config.get("unsafe_code"):
         raise _unsafe(name)
+    for metric in config.get("metric_list") or ():
+        if isinstance(metric, Mapping) and metric.get("hf_evaluate"):
+            raise TaskError(
+                f"task {name!r}: metric {metric.get('metric')!r} has hf_evaluate set, which "
+                "downloads code from the hub and runs it; use one of lm-eval's own metrics"
+            )
     for key in ("doc_to_image", "doc_to_audio"):
         if config.get(key):
             raise TaskError(f"task {name!r}: {key} is set, and only text tasks are supported")

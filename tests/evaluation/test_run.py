@@ -185,6 +185,14 @@ def test_a_task_that_raises_fails_alone(toys: Toys) -> None:
     assert set(results.samples.task) == {"toy"}
 
 
+def test_a_task_whose_file_is_gone_fails_alone(toys: Toys) -> None:
+    toys.manifest("tasks: [toy]", "tasks: [toy_gone, toy]")
+    results = toys.run()
+    assert {failure["task"] for failure in results.run["failures"]} == {"toy_gone"}
+    assert "toy_gone.json" in results.run["failures"][0]["message"]
+    assert set(results.samples.task) == {"toy"}
+
+
 def test_plugins_hear_of_the_results(toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
     from ptharness.plugins import Plugins
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from ptharness.errors import TaskError
 from ptharness.fingerprint import digest
 from ptharness.hookspecs import hookimpl
 from ptharness.prompts import PromptSet, PromptSetHeader, Template
@@ -47,6 +48,8 @@ class ToyTask(Task):
         return ()
 
     def inputs_digest(self, settings: TaskSettings) -> str:
+        if not self.file.exists():
+            raise TaskError(f"{self.file}: no such file")
         return digest(self.name, self.file.read_text(), settings)
 
     def load(self, settings: TaskSettings) -> LoadedTask:

@@ -165,6 +165,10 @@ UNSUPPORTED = {
         ("output_type: generate_until", "output_type: loglikelihood_rolling"),
         "output_type 'loglikelihood_rolling' is not supported .supported: generate_until, multiple",
     ),
+    "code from the hub": (
+        ("metric: exact_match", "metric: exact_match\n    hf_evaluate: true"),
+        "metric 'exact_match' has hf_evaluate set, which downloads code from the hub",
+    ),
     "images": (("metadata:", "doc_to_image: [question]\nmetadata:"), "doc_to_image is set"),
     "data": (
         (f"{TASKS}/items/words.jsonl", "gone.jsonl"),
