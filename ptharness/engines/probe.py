@@ -16,8 +16,14 @@ from ptharness.engines.preflight import Files, read_tensor
 
 ROWS = 8
 SEED = 20_260_717
-TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-3, "float16": 5e-4}
-"""Largest relative error (root mean square) of a product, by the engine's dtype."""
+TOLERANCE = {"float32": 1e-5, "bfloat16": 5e-4, "float16": 2e-4}
+"""Largest relative error (root mean square) of a packed layer's product, by dtype.
+
+Measured on a CPU: 6e-7 and 9e-5 for right weights in float32 and bfloat16; 2e-3 in float32 for
+weights of which each was changed by a thousandth.
+"""
+LOOSE_TOLERANCE = 0.02
+"""The same where the weight itself was compared, value by value, with the files."""
 
 
 @dataclass
@@ -134,7 +140,8 @@ def _difference(module: Any, weight: Any, finding: Finding) -> str:
         return f"computes {outputs.shape[1]} outputs, the files have {expected.shape[1]}"
     error = float((outputs - expected).norm() / expected.norm().clamp_min(1e-30))
     finding.largest_error = max(finding.largest_error, error)
-    limit = TOLERANCE[str(weight.dtype).removeprefix("torch.")]
+    packed = not held.numel() or hasattr(module, "cpu_linear")
+    limit = TOLERANCE[str(weight.dtype).removeprefix("torch.")] if packed else LOOSE_TOLERANCE
     # Written so that an error which is not a number is a difference too.
     return "" if error <= limit else f"computes with other weights: error {error:.1e}"
 

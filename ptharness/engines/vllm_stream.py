@@ -22,18 +22,22 @@ def stream(
     window: int,
     arguments: Callable[[Request], tuple[list[int], Any]],
 ) -> Iterator[tuple[Request, Any]]:
-    """Yield (request, vLLM's finished output), keeping `window` requests in flight.
+    """Yield (request, vLLM's finished output), keeping up to `window` requests in flight.
 
     `engine` is an `LLMEngine`; `arguments` makes a request's prompt token ids and sampling
-    parameters, and raises where it cannot be served. Whatever ends this generator (the caller
-    closing it, an error) leaves no request behind. Raises `StepError` where vLLM fails.
+    parameters, and raises where it cannot be served. Fewer requests are in flight where they
+    have many samples: twice what vLLM computes at once keeps it busy, and more would only
+    wait. Whatever ends this generator (the caller closing it, an error) leaves no request
+    behind. Raises `StepError` where vLLM fails.
     """
     waiting = iter(requests)
     flying: dict[str, Request] = {}
+    samples: dict[str, int] = {}
+    most = 2 * int(engine.vllm_config.scheduler_config.max_num_seqs)
     exhausted = False
     try:
         while True:
-            while not exhausted and len(flying) < window:
+            while not exhausted and len(flying) < window and sum(samples.values()) < most:
                 request = next(waiting, None)
                 if request is None:
                     exhausted = True
@@ -41,12 +45,13 @@ def stream(
                 token_ids, parameters = arguments(request)
                 # vLLM accepts an id twice without a word, so ids are never used again.
                 name = f"ptharness-{next(_numbers)}"
-                flying[name] = request
+                flying[name], samples[name] = request, parameters.n
                 engine.add_request(name, {"prompt_token_ids": token_ids}, parameters)
             if not flying:
                 return
             for output in _step(engine):
                 if output.finished and output.request_id in flying:
+                    del samples[output.request_id]
                     yield flying.pop(output.request_id), output
     finally:
         if flying:
