@@ -7,6 +7,7 @@ document it is at; the parent ends it when one takes too long, and the document 
 
 from __future__ import annotations
 
+import os
 import pickle
 import time
 import traceback
@@ -61,6 +62,7 @@ class _At:
 
 def serve(connection: Connection[Any, Any], store_root: Path) -> None:
     """Make units until the pipe closes."""
+    os.nice(19)  # the engine goes first
     pa.array([0])  # pyarrow imports pandas at its first conversion: better before the first unit
     store = UnitStore(store_root)
     loaded: dict[bytes, LoadedTask] = {}

@@ -1,8 +1,12 @@
-"""The tokenizer of a checkpoint: loaded from its own folder, never running its code."""
+"""The tokenizer of a checkpoint: loaded from its own folder, never running its code.
+
+Texts come out as from lm-eval's `hf` model.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +41,16 @@ def load_tokenizer(directory: Path) -> Any:
             f"{directory}: its tokenizer cannot be loaded ({type(error).__name__}: {reason}); "
             "a checkpoint folder needs tokenizer.json and tokenizer_config.json"
         ) from error
+
+
+def decode(
+    tokenizer: Any, sequences: Sequence[Sequence[int]], *, skip_special_tokens: bool
+) -> list[str]:
+    """The text of each sequence of token ids, not cut at stop strings."""
+    texts: list[str] = tokenizer.batch_decode(
+        [list(ids) for ids in sequences], skip_special_tokens=skip_special_tokens
+    )
+    return texts
 
 
 def _is_plain(directory: Path) -> bool:

@@ -10,6 +10,8 @@ from ptharness.cli.output import JSON_OPTION
 from ptharness.cli.run import run_manifest
 from ptharness.cli.session import Session
 
+DOCUMENTS = 64
+
 
 @click.command()
 @click.option(
@@ -20,14 +22,16 @@ from ptharness.cli.session import Session
     show_default=True,
     help="Folder for units and tables.",
 )
+@click.option("--full", is_flag=True, help="All documents of each task instead of the first 64.")
 @click.option("-q", "--quiet", is_flag=True, help="Print failures and nothing else.")
 @JSON_OPTION
 @click.pass_obj
-def demo(session: Session, out: Path, quiet: bool, as_json: bool) -> int:
+def demo(session: Session, out: Path, full: bool, quiet: bool, as_json: bool) -> int:
     """Evaluate the bundled lineage: five tiny checkpoints that were really trained.
 
     base -> sft -> grpo, a narrow fine-tune of sft that forgets, and a smaller student of grpo.
-    It runs on two CPU cores in a few minutes and publishes the same tables as any run.
+    It runs on two CPU cores in a few minutes (--full in about ten) and publishes the same tables
+    as any run.
 
     \b
     Example:
@@ -35,4 +39,5 @@ def demo(session: Session, out: Path, quiet: bool, as_json: bool) -> int:
     """
     from ptharness_zoo import MANIFEST
 
-    return run_manifest(session, MANIFEST, quiet=quiet, as_json=as_json, out=out)
+    limit = None if full else DOCUMENTS
+    return run_manifest(session, MANIFEST, quiet=quiet, as_json=as_json, out=out, limit=limit)

@@ -12,7 +12,7 @@ from ptharness.evaluation import Observer
 from ptharness.executors.base import UnitFailed, WorkerRestarted
 from ptharness.planner import Plan
 from ptharness.units import Failure, GenerationUnit
-from ptharness.worker import CheckpointFailed, Event, Loaded, Progress, Started, UnitDone
+from ptharness.worker import CheckpointFailed, Event, JobDone, Loaded, Progress, Started, UnitDone
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -114,6 +114,8 @@ class ProgressObserver(Observer):
                 rate = f"{self.tokens / max(self.generating_s, 1e-6):,.0f} tokens/s"
                 assert self.line is not None
                 self.progress.update(self.line, advance=completions, rate=rate)
+            case JobDone(checkpoint, seconds):
+                self.say(f"{checkpoint}: generated in {seconds:.1f} s")
             case WorkerRestarted(message):
                 self.say(f"the engine's process was replaced: {message}")
             case CheckpointFailed() | UnitFailed() | UnitDone() | _:

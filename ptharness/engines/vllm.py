@@ -25,7 +25,6 @@ from ptharness.engines.base import (
     Scored,
     ScoreRequest,
 )
-from ptharness.engines.decoding import load_tokenizer
 from ptharness.engines.probe import Finding, probe
 from ptharness.engines.vllm_requests import (
     sampling_parameters,
@@ -36,6 +35,7 @@ from ptharness.engines.vllm_requests import (
 from ptharness.engines.vllm_stream import StepError, stream
 from ptharness.errors import CheckpointError, EngineError
 from ptharness.lineage import Checkpoint
+from ptharness.tokenizer import load_tokenizer
 
 
 @dataclass
@@ -133,7 +133,7 @@ class VllmEngine(Engine):
         if not reason and self._running:
             swap.check_same_tensors(self._running.files, files)
         preflight.check_tensors(files)
-        tokenizer = load_tokenizer(checkpoint)
+        tokenizer = load_tokenizer(checkpoint.tokenizer_directory)
         if not reason:
             reason = self._swap(files)
         how = "cold" if reason or self._running is None else "swap"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ptharness.engines.base import Completion, Generated, GenerateRequest, Scored, ScoreRequest
-from ptharness.engines.decoding import decode
 from ptharness.errors import EngineError
+from ptharness.tokenizer import decode
 
 
 def sampling_parameters(request: GenerateRequest) -> Any:

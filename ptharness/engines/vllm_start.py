@@ -64,8 +64,9 @@ def prepare_environment(settings: EngineSettings) -> None:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if device() == "cpu":
-        # Scoring goes on meanwhile. With a thread on every core, each tiny parallel region waits
-        # for the thread that lost its core: measured, seven times slower than one thread fewer.
+        # With a thread on every core, each tiny parallel region waits for the thread that lost
+        # its core to another process: up to seven times slower on a busy machine, and no faster
+        # on an idle one while the scorers work.
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) - 1)))
     if settings.log_file and "VLLM_LOGGING_CONFIG_PATH" not in os.environ:
         folder = Path(tempfile.mkdtemp(prefix="ptharness-"))
