@@ -21,7 +21,7 @@ from ptharness_zoo import CHECKPOINTS
 from ptharness.engines.base import GenerateRequest
 from tests.benchmarks import common
 
-TASKS = ("arith_add", "arith_sum")
+TASKS = ("arith_add",)
 SAMPLES = 32
 ROUNDS = 3
 
