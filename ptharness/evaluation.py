@@ -17,18 +17,18 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ptharness.errors import CheckpointError
+from ptharness.errors import CheckpointError, PluginError
 from ptharness.evidence import gather_evidence
 from ptharness.executors.base import Executor, UnitFailed, WorkerContext, WorkerRestarted
 from ptharness.manifest import read_manifest
 from ptharness.planner import CheckpointPrint, Plan, Work, make_plan, plan_work, read_prints
 from ptharness.plugins import Plugins, load_plugins
 from ptharness.preparation import prepare
-from ptharness.publish import publish
+from ptharness.publish import is_complete, publish
 from ptharness.registry import Registry
 from ptharness.resolve import Evaluation, Overrides, resolve
 from ptharness.results import Results
-from ptharness.scoring import Done, Failed, ScoringPool
+from ptharness.scoring import Done, Failed, Marked, ScoringPool
 from ptharness.store import UnitStore, remove_leftovers
 from ptharness.units import Failure, MetricsUnit, ScoreUnit, ScoringContext
 from ptharness.worker import CheckpointFailed, Event, JobDone, Loaded, UnitDone
@@ -70,6 +70,9 @@ class Observer:
     def failed(self, failure: Failure) -> None:
         """Something could not be done; the run goes on."""
 
+    def marked(self, marked: Marked) -> None:
+        """A document could not be scored and counts as not correct."""
+
 
 def evaluate(
     manifest: str | Path,
@@ -101,18 +104,20 @@ def evaluate(
         limit=limit,
         command=tuple(sys.argv),
     )
-    return run(request, load_plugins(plugins), observer or Observer())
+    return run(request, load_plugins(plugins), observer or Observer())[0]
 
 
-def run(request: Request, plugins: Plugins, observer: Observer) -> Results:
-    """Carry out a request; see `evaluate`."""
+def run(
+    request: Request, plugins: Plugins, observer: Observer
+) -> tuple[Results, Sequence[Failure]]:
+    """Carry out a request; see `evaluate`. The failures are those of this very run."""
     session = Session.open(request, plugins, observer)
     try:
         plan = session.prepare()
         session.execute(plan)
     finally:
         session.close()
-    return session.publish(plan)
+    return session.publish(plan), tuple(session.failures)
 
 
 @dataclass
@@ -242,10 +247,12 @@ class Session:
                 self.fail(Failure(unit.checkpoint, unit.task, "generation", f"{unit}: {message}"))
         self.observer.event(event)
 
-    def _take(self, scoring: _Scoring, outcomes: Iterable[Done | Failed]) -> None:
+    def _take(self, scoring: _Scoring, outcomes: Iterable[Done | Failed | Marked]) -> None:
         for outcome in outcomes:
             if isinstance(outcome, Done):
                 scoring.made(outcome.unit.key)
+            elif isinstance(outcome, Marked):
+                self.observer.marked(outcome)
             else:
                 for checkpoint in scoring.checkpoints[outcome.unit.key]:
                     self.fail(Failure(checkpoint, outcome.unit.task, "scoring", outcome.message))
@@ -253,12 +260,15 @@ class Session:
 
     def close(self) -> None:
         """End every process."""
-        self.executor.close()
-        self.pool.close()
+        try:
+            self.executor.close()
+        finally:
+            self.pool.close()
 
     def publish(self, plan: Plan) -> Results:
         """Write the tables, tell the plugins, and open the results."""
-        publish(
+        self._name_incomplete(plan)
+        published = publish(
             self.folder,
             self.evaluation,
             plan.work,
@@ -271,17 +281,34 @@ class Session:
             command=self.request.command,
             evidence=self._evidence(),
         )
+        for failure in published.failures:
+            self.fail(failure)
         results = Results(self.folder)
         self.plugins.run_finished(results)
         return results
 
+    def _name_incomplete(self, plan: Plan) -> None:
+        """No checkpoint x task stays out of the tables without a failure that says so.
+
+        One can be missing without an own failure where it shares units with another.
+        """
+        named = {(f.checkpoint, f.task) for f in self.failures}
+        for work in plan.work:
+            name, task = work.checkpoint.name, work.planned.prompts.header.task
+            if named.isdisjoint({(name, task), (name, "")}) and not is_complete(work, self.store):
+                message = "a unit that it shares with another checkpoint or task was not made"
+                self.fail(Failure(name, task, "incomplete", message))
+
     def _evidence(self) -> dict[str, str]:
         """What in each checkpoint's folder speaks for the method that probably made it."""
-        methods = self.registry.methods
-        found = {
-            checkpoint.name: gather_evidence(checkpoint.adapter or checkpoint.directory, methods)
-            for checkpoint in self.evaluation.lineage.checkpoints
-        }
+        found = {}
+        for checkpoint in self.evaluation.lineage.checkpoints:
+            directory = checkpoint.adapter or checkpoint.directory
+            try:
+                found[checkpoint.name] = gather_evidence(directory, self.registry.methods)
+            except PluginError as error:
+                # Hours of generation are not lost to a plugin that cannot read a folder.
+                self.fail(Failure(checkpoint.name, "", "evidence", str(error)))
         return {
             name: "; ".join(f"{e.method}: {e.found}" for e in evidence)
             for name, evidence in found.items()
@@ -293,7 +320,7 @@ class _Scoring:
     """Submits score units when their samples are there, and metrics units after those."""
 
     def __init__(self, work: Sequence[Work], store: UnitStore, pool: ScoringPool) -> None:
-        self.store, self.pool = store, pool
+        self.pool = pool
         self.units: dict[str, tuple[ScoreUnit | MetricsUnit, ScoringContext]] = {}
         self.missing: dict[str, set[str]] = {}
         self.waiting_for: dict[str, list[str]] = defaultdict(list)
@@ -302,12 +329,14 @@ class _Scoring:
             generated = {u.key for u in w.generation if store.has("generation", u.key)}
             scored = {u.key for u in w.scores if store.has("score", u.key)}
             for score in w.scores:
-                self._add(score, "score", set(score.generation_keys) - generated, w)
-            self._add(w.metrics, "metrics", set(w.metrics.score_keys) - scored, w)
+                if score.key not in scored:
+                    self._add(score, set(score.generation_keys) - generated, w)
+            if not store.has("metrics", w.metrics.key):
+                self._add(w.metrics, set(w.metrics.score_keys) - scored, w)
 
-    def _add(self, unit: ScoreUnit | MetricsUnit, kind: str, missing: set[str], work: Work) -> None:
+    def _add(self, unit: ScoreUnit | MetricsUnit, missing: set[str], work: Work) -> None:
         self.checkpoints[unit.key].append(work.checkpoint.name)
-        if unit.key in self.units or self.store.has(kind, unit.key):  # type: ignore[arg-type]
+        if unit.key in self.units:
             return
         self.units[unit.key] = (unit, work.scoring_context)
         self.missing[unit.key] = missing

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, is_dataclass
@@ -14,7 +16,7 @@ from typing import Any
 
 import platformdirs
 
-from ptharness.errors import CheckpointError
+from ptharness.errors import CheckpointError, StoreError
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -25,6 +27,9 @@ TOKENIZER_FILES = (
     "vocab.txt",
     "merges.txt",
     "tokenizer.model",
+    "sentencepiece.bpe.model",
+    "tekken.json",
+    "tiktoken.model",
     "spiece.model",
     "chat_template.jinja",
     "chat_template.json",
@@ -81,13 +86,15 @@ def file_digest(path: Path) -> str:
         / "digests"
         / digest(str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ino)
     )
-    try:
-        return remembered.read_text()
-    except OSError:
-        pass
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        content = remembered.read_text()
+        if re.fullmatch("[0-9a-f]{64}", content):
+            return content
     with path.open("rb") as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()
-    write_atomically(remembered, content.encode())
+    # A cache that cannot be written only costs time.
+    with contextlib.suppress(StoreError):
+        write_atomically(remembered, content.encode())
     return content
 
 
@@ -104,11 +111,20 @@ def files_digest(paths: Iterable[Path]) -> str:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a small file in one step: a reader sees the old content or the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    """Replace a small file in one step: a reader sees the old content or the new.
+
+    Raises `StoreError` where it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(content)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def weight_files(directory: Path) -> list[Path]:
@@ -131,8 +147,12 @@ def weights_digest(directory: Path) -> str:
 
 
 def tokenizer_digest(directory: Path) -> str:
-    """Digest of the tokenizer's files and chat template."""
-    return files_digest(p for name in TOKENIZER_FILES if (p := directory / name).is_file())
+    """Digest of the tokenizer's files and chat templates, and of the class that reads them."""
+    files = [path for name in TOKENIZER_FILES if (path := directory / name).is_file()]
+    files += sorted((directory / "additional_chat_templates").glob("*.jinja"))
+    has_config = (directory / "config.json").is_file()
+    model_type = read_config(directory).get("model_type") if has_config else None
+    return digest(model_type, files_digest(files))
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -176,6 +196,15 @@ def tensor_shapes(path: Path) -> Mapping[str, tuple[int, ...]]:
         raise CheckpointError(f"{path}: not a whole safetensors file: {error}") from error
 
 
+def position_limit(config: Mapping[str, Any]) -> int | None:
+    """Positions that the model was made for, as its config names them."""
+    text = config.get("text_config") or config
+    for key in ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length"):
+        if isinstance(text.get(key), int):
+            return int(text[key])
+    return None
+
+
 def parameter_count(directory: Path) -> int:
     """Number of stored weights."""
     return sum(
@@ -195,8 +224,12 @@ def architecture_digest(directory: Path) -> str:
     return digest(architecture_config(directory), sorted(shapes.items()))
 
 
-def stop_token_ids(directory: Path) -> tuple[int, ...]:
-    """End-of-sequence ids that the checkpoint itself names in generation_config or config."""
+def stop_token_ids(directory: Path, tokenizer_directory: Path | None = None) -> tuple[int, ...]:
+    """End-of-sequence ids: those of generation_config (or config), and the tokenizer's own.
+
+    A chat model may end its turns with a token that only its tokenizer names; lm-eval's `hf`
+    model stops at either.
+    """
     ids: list[int] = []
     for name in ("generation_config.json", "config.json"):
         path = directory / name
@@ -209,4 +242,23 @@ def stop_token_ids(directory: Path) -> tuple[int, ...]:
         if value is not None:
             ids += value if isinstance(value, list) else [value]
             break
+    ids += _tokenizer_end(tokenizer_directory or directory)
     return tuple(dict.fromkeys(int(i) for i in ids))
+
+
+def _tokenizer_end(directory: Path) -> list[int]:
+    """The id of the tokenizer's `eos_token`; empty where its files do not tell."""
+    named, vocabulary = directory / "tokenizer_config.json", directory / "tokenizer.json"
+    if not (named.is_file() and vocabulary.is_file()):
+        return []
+    try:
+        token = json.loads(named.read_text(encoding="utf-8")).get("eos_token")
+        token = token.get("content") if isinstance(token, dict) else token
+        content = json.loads(vocabulary.read_text(encoding="utf-8"))
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{directory}: its tokenizer cannot be read: {error}") from error
+    for added in content.get("added_tokens") or ():
+        if added.get("content") == token:
+            return [int(added["id"])]
+    known = (content.get("model") or {}).get("vocab")
+    return [int(known[token])] if isinstance(known, dict) and token in known else []

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from ptharness import fingerprint
+from ptharness.errors import CheckpointError
 from ptharness.fingerprint import digest
 from ptharness.lineage import Checkpoint
 from ptharness.prompts import PromptSet
@@ -87,6 +88,17 @@ class Plan:
 
 def read_prints(checkpoint: Checkpoint) -> CheckpointPrint:
     """Digest a checkpoint's files. Raises `CheckpointError` for what cannot be evaluated."""
+    try:
+        return _read_prints(checkpoint)
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
+        # Its files are not ours: whatever is odd about them concerns this checkpoint alone.
+        raise CheckpointError(
+            f"{checkpoint.adapter or checkpoint.directory}: cannot be read as a checkpoint "
+            f"({type(error).__name__}: {error})"
+        ) from error
+
+
+def _read_prints(checkpoint: Checkpoint) -> CheckpointPrint:
     directory = checkpoint.directory
     weights = fingerprint.weights_digest(directory)
     if checkpoint.adapter:
@@ -95,16 +107,14 @@ def read_prints(checkpoint: Checkpoint) -> CheckpointPrint:
             fingerprint.weights_digest(checkpoint.adapter),
             fingerprint.file_digest(checkpoint.adapter / "adapter_config.json"),
         )
-    config = fingerprint.read_config(directory)
-    positions = config.get("max_position_embeddings")
     return CheckpointPrint(
         weights=weights,
         architecture=digest(fingerprint.architecture_config(directory)),
         engine_group=fingerprint.architecture_digest(directory),
         tokenizer=fingerprint.tokenizer_digest(checkpoint.tokenizer_directory),
-        stop_token_ids=fingerprint.stop_token_ids(directory),
+        stop_token_ids=fingerprint.stop_token_ids(directory, checkpoint.tokenizer_directory),
         parameters=fingerprint.parameter_count(directory),
-        positions=positions if isinstance(positions, int) else None,
+        positions=fingerprint.position_limit(fingerprint.read_config(directory)),
     )
 
 

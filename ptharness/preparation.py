@@ -68,8 +68,8 @@ def prepare(
         if key in problems:
             failures.append(Failure(checkpoint.name, task.task.name, "prompts", problems[key]))
             continue
-        planned = _planned(task, key, prompt_sets[key])
-        if problem := _too_long(planned, prints[checkpoint.name]):
+        planned = _planned(task, key, prompt_sets[key], evaluation)
+        if problem := _too_long(planned, prints[checkpoint.name], evaluation):
             failures.append(Failure(checkpoint.name, task.task.name, "prompts", problem))
             continue
         prepared.append(Prepared(checkpoint, planned))
@@ -99,7 +99,9 @@ def _build_missing(
     return problems
 
 
-def _planned(task: ResolvedTask, key: str, prompts: PromptSet) -> PlannedTask:
+def _planned(
+    task: ResolvedTask, key: str, prompts: PromptSet, evaluation: Evaluation
+) -> PlannedTask:
     sampling = sampling_of(prompts, task.overrides)
     repeats = int(prompts.header.generation.get("repeats") or 1)
     samples = 1 if sampling is None else task.samples or repeats
@@ -107,6 +109,7 @@ def _planned(task: ResolvedTask, key: str, prompts: PromptSet) -> PlannedTask:
         raise ManifestError(
             f"{task.samples} samples at temperature 0 would all be equal (task {task.task.name!r} "
             "decodes greedily unless told otherwise); set temperature: 1.0, or samples: 1",
+            path=evaluation.manifest_path,
             key="evaluate.temperature",
         )
     card = {
@@ -129,12 +132,15 @@ def _planned(task: ResolvedTask, key: str, prompts: PromptSet) -> PlannedTask:
     )
 
 
-def _too_long(planned: PlannedTask, prints: CheckpointPrint) -> str:
+def _too_long(planned: PlannedTask, prints: CheckpointPrint, evaluation: Evaluation) -> str:
     """Why the task does not fit the checkpoint's context; empty if it does."""
-    longest = needed_tokens(planned)
-    if prints.positions is None or longest <= prints.positions:
+    # A log-likelihood takes one position more: what follows the last token is computed too.
+    longest = needed_tokens(planned) + (planned.sampling is None)
+    chosen = evaluation.engine_settings.options.get("max_model_len")
+    limits = [limit for limit in (prints.positions, chosen) if isinstance(limit, int)]
+    if not limits or longest <= min(limits):
         return ""
     return (
         f"the longest prompt with its completion needs {longest} tokens and the model has "
-        f"{prints.positions} positions; lower max_tokens or num_fewshot for this task"
+        f"{min(limits)} positions; lower max_tokens or num_fewshot for this task"
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
 
+from ptharness.errors import StoreError
 from ptharness.importing import import_file
 
 
@@ -38,22 +40,35 @@ class Child:
         plugin_files: Sequence[Path] = (),
     ) -> None:
         ours, theirs = Pipe()
-        log_file.parent.mkdir(parents=True, exist_ok=True)
-        with log_file.open("ab") as log:
+        try:
+            log_file.parent.mkdir(parents=True, exist_ok=True)
+            log = log_file.open("ab")
+        except OSError as error:
+            raise StoreError(
+                f"{log_file}: cannot be written ({error.strerror}); give a folder that can be, "
+                "with -o"
+            ) from error
+        # -P: what lies in the working folder is not imported in place of a library.
+        with log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ptharness.processes", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "ptharness.processes", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(p or str(Path.cwd()) for p in sys.path),
+                },
             )
         theirs.close()
         self.connection = ours
         self.log_file = log_file
-        self.connection.send([str(path) for path in plugin_files])
-        self.connection.send_bytes(pickle.dumps((function, tuple(arguments))))
+        # A child that is dead already is found by whoever listens for its answer.
+        with contextlib.suppress(OSError):
+            self.connection.send([str(path) for path in plugin_files])
+            self.connection.send_bytes(pickle.dumps((function, tuple(arguments))))
 
     @property
     def alive(self) -> bool:
@@ -62,7 +77,10 @@ class Child:
 
     def how_it_ended(self) -> str:
         """A phrase for messages: its exit code or signal."""
-        code = self.process.wait(timeout=10)
+        try:
+            code = self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            return "closed its pipe and went on"
         return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
     def stop(self, *, grace_s: float = 0.0) -> None:
@@ -72,8 +90,9 @@ class Child:
         if grace_s:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(timeout=grace_s)
-        if self.alive:
-            self.process.kill()
+        # The whole session: what it started must not outlive it.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
@@ -85,7 +104,9 @@ def _end_with_parent(parent: int) -> None:
 
 def main() -> None:
     """Run what the parent sends, then exit; a closed pipe is a quiet end."""
-    connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
+    descriptor = int(sys.argv[1])
+    os.set_inheritable(descriptor, False)
+    connection: Connection[Any, Any] = Connection(descriptor)
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     try:
         for path in connection.recv():

@@ -11,7 +11,7 @@ import os
 import pickle
 import time
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -36,6 +36,9 @@ from ptharness.units import (
     ScoringUnit,
 )
 
+UNIT_TIME_LIMIT_S = 1800.0
+"""What comes before and after the documents (loading data, building prompts) may take this long."""
+
 
 @dataclass(frozen=True)
 class Done:
@@ -50,6 +53,15 @@ class Failed:
 
     unit: ScoringUnit
     message: str
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A document that could not be scored: it counts as not correct, and says why."""
+
+    unit: ScoringUnit
+    document: int
+    why: str
 
 
 @dataclass(frozen=True)
@@ -200,7 +212,7 @@ class _Item:
     unit: ScoringUnit
     context: ScoringContext
     marked: dict[int, str] = field(default_factory=dict)
-    deaths: int = 0
+    deaths: Counter[int | None] = field(default_factory=Counter)
 
 
 @dataclass
@@ -237,11 +249,11 @@ class ScoringPool:
         """Units queued or in work."""
         return len(self.waiting) + sum(slot.item is not None for slot in self.slots)
 
-    def poll(self, timeout_s: float = 0.0) -> list[Done | Failed]:
+    def poll(self, timeout_s: float = 0.0) -> list[Done | Failed | Marked]:
         """Hand out work, then what has ended within `timeout_s`."""
         self._hand_out()
         busy = [slot for slot in self.slots if slot.item]
-        outcomes: list[Done | Failed] = []
+        outcomes: list[Done | Failed | Marked] = []
         wait([slot.child.connection for slot in busy], timeout_s)
         for slot in busy:
             outcomes += self._listen(slot)
@@ -263,6 +275,7 @@ class ScoringPool:
                 slot = _Slot(self._start())
                 self.slots.append(slot)
             slot.item, slot.document = self.waiting.popleft(), None
+            slot.since = time.monotonic()
             try:
                 slot.child.connection.send((slot.item.unit, slot.item.context, slot.item.marked))
             except OSError:
@@ -274,7 +287,7 @@ class ScoringPool:
             serve, (self.store_root,), log_file=self.log_file, plugin_files=self.plugin_files
         )
 
-    def _listen(self, slot: _Slot) -> list[Done | Failed]:
+    def _listen(self, slot: _Slot) -> list[Done | Failed | Marked]:
         try:
             while slot.item and slot.child.connection.poll():
                 message = slot.child.connection.recv()
@@ -285,20 +298,32 @@ class ScoringPool:
                     return [message]
         except (EOFError, OSError):
             return self._replace(slot, f"the scoring process {slot.child.how_it_ended()}")
-        if slot.document is not None and time.monotonic() - slot.since > self.time_limit_s:
-            return self._replace(slot, f"time limit of {self.time_limit_s:g} s exceeded")
+        if not slot.child.alive and slot.item and not slot.child.connection.poll():
+            # Something that it started may still hold the other end of the pipe.
+            return self._replace(slot, f"the scoring process {slot.child.how_it_ended()}")
+        limit = UNIT_TIME_LIMIT_S if slot.document is None else self.time_limit_s
+        if slot.item and time.monotonic() - slot.since > limit:
+            return self._replace(slot, f"time limit of {limit:g} s exceeded", hung=True)
         return []
 
-    def _replace(self, slot: _Slot, why: str) -> list[Done | Failed]:
-        """A fresh process for a hung or dead one: its document is marked, the rest redone."""
+    def _replace(
+        self, slot: _Slot, why: str, *, hung: bool = False
+    ) -> list[Done | Failed | Marked]:
+        """A fresh process for a hung or dead one.
+
+        A document that hangs, or kills its process twice, is marked and the rest redone; a
+        process that dies elsewhere twice fails the unit.
+        """
         item = slot.item
         assert item is not None
         slot.child.stop()
         self.slots.remove(slot)
-        item.deaths += slot.document is None
-        if item.deaths >= 2:
-            return [Failed(item.unit, f"task {item.unit.task}: {why}; see {self.log_file}")]
-        if slot.document is not None:
-            item.marked[slot.document] = why
+        item.deaths[slot.document] += 1
+        again = hung or item.deaths[slot.document] >= 2
+        if slot.document is None and again:
+            return [Failed(item.unit, f"task {item.unit.task}: {why}; log: {self.log_file}")]
         self.waiting.appendleft(item)
+        if slot.document is not None and again:
+            item.marked[slot.document] = why
+            return [Marked(item.unit, slot.document, why)]
         return []

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +29,7 @@ from ptharness.engines.base import (
     Scored,
     ScoreRequest,
 )
-from ptharness.errors import CheckpointError, PtharnessError
+from ptharness.errors import CheckpointError, PtharnessError, StoreError
 from ptharness.prompts import Kind, PromptSet
 from ptharness.protocol import SAMPLE_BLOCK, derive_seed
 from ptharness.schema import GENERATIONS
@@ -88,10 +88,13 @@ class JobDone:
 
 @dataclass(frozen=True)
 class WorkerFailed:
-    """The engine raised: the worker ends, and units in flight want another."""
+    """The engine raised: the worker ends, and units in flight want another.
+
+    `disk` says that writing failed instead, which no other worker would do better.
+    """
 
     message: str
-    detail: str = ""
+    disk: bool = False
 
 
 Event = Loaded | Started | Progress | UnitDone | CheckpointFailed | JobDone | WorkerFailed
@@ -99,11 +102,17 @@ Event = Loaded | Started | Progress | UnitDone | CheckpointFailed | JobDone | Wo
 
 def serve(connection: Connection[Any, Any], engine_class: type[Engine], store: Path) -> None:
     """Run jobs until the pipe closes. The first message is the engine's settings."""
-    engine_class.preload()
-    # pyarrow imports pandas at its first conversion: better now than with requests waiting.
-    pa.array([0])
-    settings: EngineSettings = connection.recv()
-    worker = Worker(engine_class(settings), UnitStore(store), connection)
+    try:
+        engine_class.preload()
+        # pyarrow imports pandas at its first conversion: better now than with requests waiting.
+        pa.array([0])
+        settings: EngineSettings = connection.recv()
+        engine = engine_class(settings)
+    except EOFError:
+        return
+    except Exception as error:
+        _fail(connection, error)
+    worker = Worker(engine, UnitStore(store), connection)
     try:
         while True:
             try:
@@ -113,6 +122,15 @@ def serve(connection: Connection[Any, Any], engine_class: type[Engine], store: P
             worker.run(job)
     finally:
         worker.close()
+
+
+def _fail(connection: Connection[Any, Any], error: Exception) -> NoReturn:
+    """Say what happened and end: an engine that raised is not to be trusted further."""
+    handled = isinstance(error, PtharnessError)
+    message = str(error) if handled else f"{type(error).__name__}: {error}"
+    traceback.print_exc()
+    connection.send(WorkerFailed(message, disk=isinstance(error, StoreError)))
+    raise SystemExit(1)
 
 
 class Worker:
@@ -136,7 +154,7 @@ class Worker:
             self.connection.send(CheckpointFailed(job.checkpoint.name, str(error)))
             return
         except Exception as error:
-            self._fail(error)
+            _fail(self.connection, error)
         begun = time.monotonic()
         try:
             for kind in ("generate", "loglikelihood"):
@@ -144,16 +162,8 @@ class Worker:
                 if units:
                     self._run_units(units, begun, careful=job.careful)
         except Exception as error:
-            self._fail(error)
+            _fail(self.connection, error)
         self.connection.send(JobDone(job.checkpoint.name, time.monotonic() - begun))
-
-    def _fail(self, error: Exception) -> None:
-        """Say what happened and end: an engine that raised is not to be trusted further."""
-        handled = isinstance(error, PtharnessError)
-        message = str(error) if handled else f"{type(error).__name__}: {error}"
-        self.connection.send(WorkerFailed(message, traceback.format_exc()))
-        traceback.print_exc()
-        raise SystemExit(1)
 
     def _run_units(self, units: Sequence[GenerationUnit], begun: float, *, careful: bool) -> None:
         flight = _Flight(self.store, self.connection, units, self.engine.capabilities.window)

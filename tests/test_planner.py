@@ -159,6 +159,12 @@ def moved(case: Case) -> None:
     case.directory = new
 
 
+def tokenizer_names_an_end(case: Case) -> None:
+    added = [{"id": 9, "content": "<end>"}]
+    (case.directory / "tokenizer.json").write_text(json.dumps({"added_tokens": added}))
+    (case.directory / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<end>"}))
+
+
 GENERATED_AGAIN: Mapping[str, Callable[[Case], None]] = {
     "weights": other_weights,
     "architecture": lambda case: edit_config(case, rope_theta=5e5),
@@ -308,6 +314,12 @@ def test_the_manifest_is_laid_over_the_task(
     task: dict[str, Any], manifest: dict[str, Any], expected: Sampling
 ) -> None:
     assert resolve_sampling(task, manifest) == expected
+
+
+def test_the_tokenizers_own_end_stops_too(case: Case) -> None:
+    assert read_prints(case.checkpoint).stop_token_ids == (2,)
+    tokenizer_names_an_end(case)
+    assert read_prints(case.checkpoint).stop_token_ids == (2, 9)
 
 
 def test_blocks_are_what_the_constants_say() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import click
 from ptharness.cli.output import JSON_OPTION, print_json, print_table, print_text
 from ptharness.cli.run import make_request, selection_options
 from ptharness.cli.session import Session
+from ptharness.cli.text import safe
 
 if TYPE_CHECKING:
     from ptharness.evaluation import Session as EvaluationSession
@@ -36,6 +38,9 @@ def plan(session: Session, /, manifest: Path, as_json: bool, **options: Any) -> 
     evaluation = EvaluationSession.open(
         make_request(manifest, **options), session.plugins, Observer()
     )
+    for task, file in _foreign_code(evaluation):
+        # Before it is loaded, and on standard error: --json stays parseable.
+        click.echo(safe(f"warning: {task}: loading this task runs code of yours: {file}"), err=True)
     try:
         made = evaluation.prepare(warm=False)
     finally:
@@ -46,6 +51,12 @@ def plan(session: Session, /, manifest: Path, as_json: bool, **options: Any) -> 
     else:
         _print(evaluation, made, rows)
     return 1 if evaluation.failures else 0
+
+
+def _foreign_code(evaluation: EvaluationSession) -> Iterator[tuple[str, str]]:
+    for resolved in evaluation.evaluation.tasks:
+        for file in resolved.task.foreign_code:
+            yield resolved.task.name, str(file)
 
 
 def _row(work: Work, evaluation: EvaluationSession) -> dict[str, Any]:
@@ -73,6 +84,7 @@ def _as_json(
         "checkpoints_in_order": [job.checkpoint.name for job in made.jobs],
         "longest_request_tokens": made.needed_tokens,
         "work": rows,
+        "foreign_code": [{"task": task, "file": file} for task, file in _foreign_code(evaluation)],
         "failures": [failure.to_json() for failure in evaluation.failures],
     }
 
@@ -89,17 +101,13 @@ def _print(evaluation: EvaluationSession, made: Plan, rows: list[dict[str, Any]]
         "to score",
     )
     print_table(columns, [tuple(row.values()) for row in rows], evaluation.evaluation.lineage.name)
-    missing = sum(row["completions"] - row["completions_cached"] for row in rows)
+    # Units that two rows share are made once.
+    missing = sum(unit.completions for job in made.jobs for unit in job.units)
     starts = f"{made.engine_starts} start{'s' * (made.engine_starts != 1)}"
     order = ", ".join(job.checkpoint.name for job in made.jobs) or "nothing"
     print_text(
         f"to generate: {missing:,} completions; "
         f"engine {evaluation.evaluation.engine_settings.name}: {starts}, in the order: {order}"
     )
-    for resolved in evaluation.evaluation.tasks:
-        for file in resolved.task.foreign_code:
-            print_text(
-                f"warning: {resolved.task.name}: loading this task runs code of yours: {file}"
-            )
     for failure in evaluation.failures:
         print_text(f"failed: {failure.checkpoint} {failure.task}: {failure.message}")

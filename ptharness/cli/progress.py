@@ -11,6 +11,7 @@ from ptharness.cli.text import safe
 from ptharness.evaluation import Observer
 from ptharness.executors.base import UnitFailed, WorkerRestarted
 from ptharness.planner import Plan
+from ptharness.scoring import Marked
 from ptharness.units import Failure, GenerationUnit
 from ptharness.worker import CheckpointFailed, Event, JobDone, Loaded, Progress, Started, UnitDone
 
@@ -88,6 +89,7 @@ class ProgressObserver(Observer):
             self._show("starting the engine", completed=0, total=total)
         else:
             self.say(f"nothing to generate: all {cached:,} completions are in the store")
+            self._show("scoring", completed=0, total=0)
 
     def event(self, event: Event | UnitFailed | WorkerRestarted) -> None:
         """Move the line, or say what is worth staying."""
@@ -125,6 +127,12 @@ class ProgressObserver(Observer):
         """Once all is generated, the moving line counts what is still to be scored."""
         if pending and self.line is not None and self.progress.tasks[0].finished:
             self._show(f"scoring, {pending} units left")
+
+    def marked(self, marked: Marked) -> None:
+        """Say which document counts as not correct because its scorer gave up."""
+        self.say(
+            f"{marked.unit.task}: document {marked.document} counts as not correct: {marked.why}"
+        )
 
     def failed(self, failure: Failure) -> None:
         """Say at once that something failed; the full list comes at the end."""

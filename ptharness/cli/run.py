@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from ptharness.cli.text import safe
 
 if TYPE_CHECKING:
     from ptharness.results import Results
+    from ptharness.units import Failure
 
 SOME_FAILED = 1
 
@@ -99,9 +100,9 @@ def run_manifest(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     observer = ProgressObserver(Console(stderr=True, quiet=quiet))
     with observer.showing():
-        results = run_evaluation(request, session.plugins, observer)
-    _show(results, quiet=quiet, as_json=as_json)
-    return SOME_FAILED if results.run["failures"] else 0
+        results, failures = run_evaluation(request, session.plugins, observer)
+    _show(results, failures, quiet=quiet, as_json=as_json)
+    return SOME_FAILED if failures else 0
 
 
 def make_request(manifest: Path, *, tasks: str = "", **options: Any) -> Any:
@@ -112,7 +113,7 @@ def make_request(manifest: Path, *, tasks: str = "", **options: Any) -> Any:
     return Request(manifest, tasks=wanted, command=tuple(sys.argv), **options)
 
 
-def _show(results: Results, *, quiet: bool, as_json: bool) -> None:
+def _show(results: Results, failures: Sequence[Failure], *, quiet: bool, as_json: bool) -> None:
     from ptharness.cli.summary import summary_json, summary_table
 
     if as_json:
@@ -123,8 +124,6 @@ def _show(results: Results, *, quiet: bool, as_json: bool) -> None:
         width = None if sys.stdout.isatty() else PIPE_WIDTH
         Console(width=width, highlight=False).print(summary_table(results))
         print_text(f"tables: {results.path}\nengine log: {results.path / 'logs' / 'engine.log'}")
-    failures = results.run["failures"]
     for failure in failures:
-        where = " x ".join(part for part in (failure["checkpoint"], failure["task"]) if part)
-        line = f"failed: {where}: {failure['stage']}: {failure['message']}"
-        click.echo(safe(line), err=True)
+        where = " x ".join(part for part in (failure.checkpoint, failure.task) if part)
+        click.echo(safe(f"failed: {where}: {failure.stage}: {failure.message}"), err=True)

@@ -6,6 +6,7 @@ import atexit
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +17,7 @@ from ptharness.engines.base import EngineSettings
 from ptharness.engines.devices import gpu_names
 from ptharness.engines.preflight import Files, stored_dtype
 from ptharness.errors import CheckpointError, EngineError
+from ptharness.fingerprint import position_limit
 
 FLOOR_TOKENS = 256
 KV_CACHE_BYTES_ON_CPU = 1 << 30
@@ -59,7 +61,8 @@ def device() -> str:
 def prepare_environment(settings: EngineSettings) -> None:
     """Set what vLLM reads from the environment; what the user has set there stands.
 
-    To be called before vllm is imported. With a log file, all of vLLM's log goes there.
+    To be called before vllm is imported. With a log file, vLLM's own log goes there (in a worker
+    process everything that is printed goes there anyway).
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -68,7 +71,8 @@ def prepare_environment(settings: EngineSettings) -> None:
         # its core to another process: up to seven times slower on a busy machine, and no faster
         # on an idle one while the scorers work.
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) - 1)))
-    if settings.log_file and "VLLM_LOGGING_CONFIG_PATH" not in os.environ:
+    imported = "vllm" in sys.modules
+    if settings.log_file and not imported and "VLLM_LOGGING_CONFIG_PATH" not in os.environ:
         folder = Path(tempfile.mkdtemp(prefix="ptharness-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         path = folder / "logging.json"
@@ -115,20 +119,11 @@ def max_model_len(files: Files, settings: EngineSettings) -> int | None:
     """
     if "max_model_len" in settings.options:
         return int(settings.options["max_model_len"])
-    limit = model_limit(files.config)
+    limit = position_limit(files.config)
     if settings.needed_tokens is None or limit is None or _rope_follows_length(files.config):
         return None
     wanted = max(settings.needed_tokens + 1, FLOOR_TOKENS)
     return wanted if wanted < limit else None
-
-
-def model_limit(config: Mapping[str, Any]) -> int | None:
-    """Positions that the model was made for, as its config names them."""
-    text = config.get("text_config") or config
-    for key in ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length"):
-        if isinstance(text.get(key), int):
-            return int(text[key])
-    return None
 
 
 def start(files: Files, settings: EngineSettings) -> Any:

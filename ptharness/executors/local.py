@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ptharness.engines.base import EngineSettings
+from ptharness.errors import StoreError
 from ptharness.executors.base import Executor, UnitFailed, WorkerContext, WorkerRestarted
 from ptharness.processes import Child
+from ptharness.store import UnitStore
 from ptharness.units import GenerationUnit, Job
 from ptharness.worker import (
     CheckpointFailed,
@@ -31,6 +33,7 @@ class LocalExecutor(Executor):
 
     def __init__(self, context: WorkerContext) -> None:
         super().__init__(context)
+        self.store = UnitStore(context.store)
         self.worker: Child | None = None
         self.settings: EngineSettings | None = None
         self.failed_loads: Counter[str] = Counter()
@@ -68,8 +71,16 @@ class LocalExecutor(Executor):
         for event in self._events(job, settings):
             if isinstance(event, WorkerFailed):
                 self._discard_worker()
+                if event.disk:
+                    raise StoreError(event.message)
+                # What it wrote and had no time to tell of is done.
+                for key in [key for key in remaining if self.store.has("generation", key)]:
+                    del remaining[key]
+                    yield UnitDone(key, 0.0)
                 in_flight = [unit for key, unit in remaining.items() if key in started]
                 rest = [unit for key, unit in remaining.items() if key not in started]
+                if not remaining:
+                    return
                 outcome, again = self._after_failure(job, event.message, in_flight, rest)
                 queue.extendleft(reversed(again))
                 yield outcome
@@ -90,18 +101,18 @@ class LocalExecutor(Executor):
 
         Units in flight are tried singly, once; a load is tried twice.
         """
+        message = f"{message} (log: {self.context.log_file})"
         if not in_flight:
             self.failed_loads[job.checkpoint.name] += 1
             if self.failed_loads[job.checkpoint.name] >= LOAD_ATTEMPTS:
                 return CheckpointFailed(job.checkpoint.name, message), []
-            return WorkerRestarted(message), [job]
+            return WorkerRestarted(message), [replace(job, units=tuple(rest))]
         if job.careful:
             return UnitFailed(job.units[0], message), []
-        singles = [Job(job.checkpoint, (unit,), careful=True) for unit in in_flight]
-        return WorkerRestarted(message), [
-            *singles,
-            *([replace(job, units=tuple(rest))] * bool(rest)),
-        ]
+        again = [Job(job.checkpoint, (unit,), careful=True) for unit in in_flight]
+        if rest:
+            again.append(replace(job, units=tuple(rest)))
+        return WorkerRestarted(message), again
 
     def _events(self, job: Job, settings: EngineSettings) -> Iterator[Event | None]:
         """What the worker says; its death as a `WorkerFailed`."""
@@ -115,8 +126,11 @@ class LocalExecutor(Executor):
             while True:
                 if self.worker.connection.poll(TICK_S):
                     yield self.worker.connection.recv()
-                else:
+                elif self.worker.alive:
                     yield None
+                elif not self.worker.connection.poll():
+                    # Something that it started may still hold the other end of the pipe.
+                    raise EOFError
         except (EOFError, OSError):
             yield WorkerFailed(f"the worker process {self.worker.how_it_ended()}")
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ptharness.publish.folder import Published, publish
+from ptharness.publish.folder import Published, is_complete, publish
 
-__all__ = ["Published", "publish"]
+__all__ = ["Published", "is_complete", "publish"]

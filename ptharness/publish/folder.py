@@ -74,7 +74,7 @@ def publish(
     begun = time.monotonic()
     remove_leftovers(folder)
     publication = _Publication(folder, evaluation, prints, store)
-    complete = [_is_complete(w, store) for w in work]
+    complete = [is_complete(w, store) for w in work]
     pairs = publication.write_pairs(
         [publication.pair(w) for w, whole in zip(work, complete, strict=True) if whole]
     )
@@ -113,7 +113,8 @@ def _task(work: Work) -> str:
     return work.planned.prompts.header.task
 
 
-def _is_complete(work: Work, store: UnitStore) -> bool:
+def is_complete(work: Work, store: UnitStore) -> bool:
+    """Whether all units of a checkpoint x task are in the store."""
     return (
         store.has("metrics", work.metrics.key)
         and all(store.has("score", unit.key) for unit in work.scores)

@@ -129,8 +129,12 @@ def functions(value: Any) -> Iterator[FunctionReference]:
 
 
 def code_files(value: Any) -> tuple[Path, ...]:
-    """The Python files that loading a configuration runs."""
-    return tuple(dict.fromkeys(reference.file for reference in functions(value)))
+    """The Python files that loading a configuration may run: those it names, and those beside
+    them, which they can import.
+    """
+    named = [reference.file for reference in functions(value)]
+    beside = [path for file in named for path in sorted(file.parent.glob("*.py"))]
+    return tuple(dict.fromkeys([*named, *beside]))
 
 
 def parse_yaml(path: Path) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class Toys:
     def run(self, observer: Observer | None = None, **options: Any) -> Results:
         """Run the lineage in this process (with real child processes)."""
         request = Request(self.folder / "lineage.yaml", self.out, **options)
-        return run(request, load_plugins([PLUGIN]), observer or Observer())
+        return run(request, load_plugins([PLUGIN]), observer or Observer())[0]
 
     def units(self, kind: str) -> dict[str, int]:
         """Keys of the stored units of a kind, with their inodes: a rewritten unit shows."""

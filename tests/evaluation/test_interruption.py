@@ -112,6 +112,16 @@ def test_a_rerun_with_nothing_to_do_imports_nothing_heavy(toys: Toys, command: C
     assert "grpo" in done.stdout
 
 
+def test_files_in_the_working_folder_are_not_imported(toys: Toys, command: Command) -> None:
+    (toys.folder / "pickle.py").write_text("open('ran', 'w').close()\nraise SystemExit(3)\n")
+    words = command("run", "lineage.yaml", "-o", "results", "--limit", "2")
+    # As the installed script does, and unlike `python -m`, which looks into the folder first.
+    words.insert(1, "-P")
+    done = subprocess.run(words, cwd=toys.folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not (toys.folder / "ran").exists()
+
+
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM])
 def test_a_polite_kill_ends_as_cleanly(
     toys: Toys, command: Command, signal_number: signal.Signals

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from ptharness.errors import StoreError
 from ptharness.evaluation import Observer
 from ptharness.executors.base import UnitFailed, WorkerRestarted
 from ptharness.scoring import ScoringPool
@@ -109,6 +113,55 @@ def test_an_unusable_checkpoint_fails_alone(toys: Toys) -> None:
     assert set(results.samples.checkpoint) == {"base", "grpo"}
 
 
+def dangling(folder: Path) -> None:
+    (folder / "more.safetensors").symlink_to(folder / "nowhere.safetensors")
+
+
+def header_is_a_list(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", 2) + b"[]")
+
+
+def end_is_text(folder: Path) -> None:
+    (folder / "generation_config.json").write_text('{"eos_token_id": "</s>"}')
+
+
+def tokenizer_is_a_list(folder: Path) -> None:
+    (folder / "tokenizer_config.json").write_text("[]")
+
+
+@pytest.mark.parametrize("spoil", [dangling, header_is_a_list, end_is_text, tokenizer_is_a_list])
+def test_whatever_is_odd_about_a_checkpoint_concerns_it_alone(
+    toys: Toys, spoil: Callable[[Path], None]
+) -> None:
+    spoil(toys.folder / "checkpoints/sft")
+    results = toys.run(limit=2)
+    [failure] = results.run["failures"]
+    assert failure["checkpoint"] == "sft"
+    assert "checkpoints/sft" in failure["message"]
+    assert set(results.samples.checkpoint) == {"base", "grpo"}
+
+
+def test_a_disk_that_cannot_be_written_ends_the_run_at_once(toys: Toys) -> None:
+    """No other engine would do better: nothing is retried."""
+    (toys.out / "units").mkdir(parents=True)
+    (toys.out / "units" / "generation").write_text("a file where a folder should be")
+    recorder = Recorder()
+    with pytest.raises(StoreError, match=r"\.parquet: cannot be written"):
+        toys.run(recorder)
+    assert recorder.of(WorkerRestarted) == []
+    assert len(recorder.of(Loaded)) == 1
+
+
+def test_shared_units_that_fail_are_named_for_every_owner(toys: Toys) -> None:
+    toys.manifest(
+        "evaluate:",
+        "  twin: {path: checkpoints/sft, parent: base, method: sft}\nevaluate:",
+        crash_on="sft",
+    )
+    results = toys.run()
+    assert {failure["checkpoint"] for failure in results.run["failures"]} == {"sft", "twin"}
+
+
 def test_a_checkpoint_the_engine_refuses_fails_alone(toys: Toys) -> None:
     toys.manifest(fail_on="sft")
     results = toys.run()
@@ -174,6 +227,14 @@ def test_a_scorer_that_dies_marks_its_item(toys: Toys) -> None:
     marked = results.samples[results.samples.error.notna()]
     assert set(marked.item.str.split("-").str[0]) == {"7"}
     assert marked.error.str.contains("exit code 9").all()
+
+
+def test_a_scorer_that_dies_once_marks_nothing(toys: Toys) -> None:
+    toys.task(die_once=str(toys.folder / "died"))
+    samples = toys.run().samples
+    assert (toys.folder / "died").exists()
+    assert samples.error.isna().all()
+    assert len(samples) == 3 * 100 * 20
 
 
 def test_a_task_that_raises_fails_alone(toys: Toys) -> None:

@@ -105,6 +105,10 @@ class LoadedToyTask(LoadedTask):
             raise ValueError(f"planted: document {index}")
         if index in self.behaviour.get("die", []):
             os._exit(9)
+        died = Path(self.behaviour.get("die_once", "/"))
+        if not died.exists():
+            died.touch()
+            os._exit(9)
         if index in self.behaviour.get("hang", []):
             time.sleep(600)
 
