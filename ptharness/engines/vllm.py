@@ -113,7 +113,7 @@ class VllmEngine(Engine):
     def preload(cls) -> None:
         """Import vLLM, which takes longer than starting it."""
         vllm_start.prepare_environment(EngineSettings(cls.name))
-        import vllm  # noqa: F401
+        from vllm import LLM, SamplingParams  # noqa: F401
 
     def load(self, checkpoint: Checkpoint) -> LoadReport:
         """Swap the checkpoint's weights in where that can be verified, else start afresh."""
