@@ -218,11 +218,7 @@ class Session:
     def execute(self, plan: Plan) -> None:
         """Generate and score what is missing."""
         scoring = _Scoring(plan.work, self.store, self.pool)
-        settings = replace(
-            self.evaluation.engine_settings,
-            needed_tokens=plan.needed_tokens,
-            log_file=str(self.executor.context.log_file),
-        )
+        settings = replace(self.evaluation.engine_settings, needed_tokens=plan.needed_tokens)
         for event in self.executor.run(plan.jobs, settings):
             if event is not None:
                 self._handle(event, scoring)

@@ -28,7 +28,6 @@ class EngineSettings:
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     needed_tokens: int | None = None
-    log_file: str | None = None
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ class VllmEngine(Engine):
     @classmethod
     def preload(cls) -> None:
         """Import vLLM, which takes longer than starting it."""
-        vllm_start.prepare_environment(EngineSettings(cls.name))
+        vllm_start.prepare_environment()
         from vllm import LLM, SamplingParams  # noqa: F401
 
     def load(self, checkpoint: Checkpoint) -> LoadReport:

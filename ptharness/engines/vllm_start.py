@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
-import json
 import os
-import shutil
-import sys
-import tempfile
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from ptharness.engines.base import EngineSettings
@@ -58,11 +52,11 @@ def device() -> str:
     return " + ".join(gpu_names()) or "cpu"
 
 
-def prepare_environment(settings: EngineSettings) -> None:
+def prepare_environment() -> None:
     """Set what vLLM reads from the environment; what the user has set there stands.
 
-    To be called before vllm is imported. With a log file, vLLM's own log goes there (in a worker
-    process everything that is printed goes there anyway).
+    To be called before vllm is imported. Its log is printed, which a worker process sends to the
+    engine's log file.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -71,13 +65,6 @@ def prepare_environment(settings: EngineSettings) -> None:
         # its core to another process: up to seven times slower on a busy machine, and no faster
         # on an idle one while the scorers work.
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) - 1)))
-    imported = "vllm" in sys.modules
-    if settings.log_file and not imported and "VLLM_LOGGING_CONFIG_PATH" not in os.environ:
-        folder = Path(tempfile.mkdtemp(prefix="ptharness-"))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        path = folder / "logging.json"
-        path.write_text(json.dumps(_logging_config(settings.log_file)), encoding="utf-8")
-        os.environ["VLLM_LOGGING_CONFIG_PATH"] = str(path)
 
 
 def engine_arguments(files: Files, settings: EngineSettings) -> dict[str, Any]:
@@ -132,7 +119,7 @@ def start(files: Files, settings: EngineSettings) -> Any:
     Raises `EngineError` where memory or options are at fault, `CheckpointError` where vLLM
     cannot serve this checkpoint.
     """
-    prepare_environment(settings)
+    prepare_environment()
     try:
         from vllm import LLM
     except ImportError as error:
@@ -166,20 +153,3 @@ def _rope_follows_length(config: Mapping[str, Any]) -> bool:
     ropes = [text.get("rope_scaling"), text.get("rope_parameters")]
     kinds = {rope.get("rope_type", rope.get("type")) for rope in ropes if isinstance(rope, dict)}
     return bool(kinds & _LENGTH_DEPENDENT_ROPE)
-
-
-def _logging_config(log_file: str) -> dict[str, Any]:
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"plain": {"format": "%(levelname)s %(asctime)s %(name)s: %(message)s"}},
-        "handlers": {
-            "file": {
-                "class": "logging.FileHandler",
-                "filename": str(Path(log_file).resolve()),
-                "formatter": "plain",
-                "delay": True,
-            }
-        },
-        "loggers": {"vllm": {"handlers": ["file"], "level": "INFO", "propagate": False}},
-    }

@@ -130,10 +130,12 @@ def functions(value: Any) -> Iterator[FunctionReference]:
 
 def code_files(value: Any) -> tuple[Path, ...]:
     """The Python files that loading a configuration may run: those it names, and those beside
-    them, which they can import.
+    its own, which they can import.
     """
-    named = [reference.file for reference in functions(value)]
-    beside = [path for file in named for path in sorted(file.parent.glob("*.py"))]
+    references = list(functions(value))
+    named = [reference.file for reference in references]
+    folders = [r.file.parent for r in references if r.file.parent == r.folder.resolve()]
+    beside = [path for folder in folders for path in sorted(folder.glob("*.py"))]
     return tuple(dict.fromkeys([*named, *beside]))
 
 
