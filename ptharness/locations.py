@@ -76,7 +76,7 @@ def _hub_folder(source: str, path: Path) -> Path:
         if any(cached.glob("*.safetensors")):
             return cached
     except Exception:
-        pass
+        pass  # not in the local cache: the download below says what is wrong
     try:
         fetched = Path(str(download()))
     except Exception as error:
