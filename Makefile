@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # On a machine with an NVIDIA GPU the CUDA build of vLLM, elsewhere the CPU build.
 HARDWARE ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1 && echo vllm || echo cpu)
-EXTRAS := $(HARDWARE),dev
+EXTRAS := $(HARDWARE),zoo,dev
 # uv does not read pip's configuration; a CPU build of torch may lie where pip would look.
 LINKS := $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null || $(PYTHON) -m pip config get :env:.find-links 2>/dev/null)
 ifneq ($(LINKS),)

@@ -18,6 +18,7 @@ COMMANDS = {
     "run": "Evaluate every checkpoint of a lineage and publish the tables.",
     "demo": "Evaluate the bundled lineage of tiny checkpoints.",
     "plan": "Show what a run would do, what is cached, and the engine starts.",
+    "discover": "Write a manifest from folders of checkpoints.",
     "check": "Check a manifest: names, paths, declared methods, comparability.",
     "methods": "List the kinds of training stage, or explain one.",
     "tasks": "List or search the eval tasks.",

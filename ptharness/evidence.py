@@ -32,7 +32,7 @@ def declare(methods: Catalogue[Method], stage: StageSettings) -> Declaration:
 
 
 def gather_evidence(directory: Path, methods: Catalogue[Method]) -> list[Evidence]:
-    """All methods' evidence for this folder, strongest first.
+    """All methods' evidence for this folder, strongest first, equals as they were registered.
 
     Raises `PluginError` naming the plugin whose `detect` raises.
     """
@@ -52,21 +52,21 @@ def gather_evidence(directory: Path, methods: Catalogue[Method]) -> list[Evidenc
             raise PluginError(f"{entry.origin} found {evidence!r} in {directory}, no Evidence")
         if evidence is not None:
             found.append(evidence)
-    return sorted(found, key=lambda evidence: (-evidence.strength, evidence.method))
+    return sorted(found, key=lambda evidence: -evidence.strength)
 
 
 def strongest(evidence: list[Evidence], directory: Path) -> Evidence | None:
     """The strongest evidence, None if there is none.
 
-    Raises `PtharnessError` printing both where two methods' evidence is equally strong.
+    Raises `PtharnessError` printing all whose evidence is equally strong, if several are.
     """
-    if len(evidence) > 1 and evidence[0].strength == evidence[1].strength:
-        first, second = evidence[:2]
+    best = [found for found in evidence if found.strength == evidence[0].strength]
+    if len(best) > 1:
+        told = " and ".join(f"{found.method} ({found.found})" for found in best)
         raise PtharnessError(
-            f"{directory}: two methods have equally strong evidence: {first.method} "
-            f"({first.found}) and {second.method} ({second.found}); say which in the manifest"
+            f"{directory}: equally strong evidence for {told}; say which in the manifest"
         )
-    return evidence[0] if evidence else None
+    return best[0] if best else None
 
 
 def same_family(one: str, other: str, methods: Catalogue[Method]) -> bool:

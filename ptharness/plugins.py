@@ -30,7 +30,13 @@ BUILT_IN = {
     "builtin": "ptharness.builtin",
     "sft": "ptharness_methods.sft",
     "preference": "ptharness_methods.preference",
+    "online_preference": "ptharness_methods.online_preference",
     "on_policy_rl": "ptharness_methods.on_policy_rl",
+    "process_supervision": "ptharness_methods.process_supervision",
+    "verifier_guided": "ptharness_methods.verifier_guided",
+    "distillation": "ptharness_methods.distillation",
+    "hybrid": "ptharness_methods.hybrid",
+    "zoo": "ptharness_zoo.plugin",
 }
 """Our own plugins: name -> module."""
 

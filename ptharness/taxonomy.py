@@ -25,6 +25,8 @@ class Interface(StrEnum):
     VERIFIER_FEEDBACK = "verifier_feedback"
     PROCESS_FEEDBACK = "process_feedback"
     TEACHER_TARGETS = "teacher_targets"
+    SEVERAL = "several"
+    """More than one of these in one stage."""
 
 
 class Role(StrEnum):

@@ -51,8 +51,9 @@ def test_a_tie_prints_both() -> None:
     found = gather_evidence(Path(), catalogue(Claiming("one", 0.5), Claiming("two", 0.5)))
     with pytest.raises(PtharnessError) as raised:
         strongest(found, Path("folder"))
-    assert "folder: two methods have equally strong evidence: one (a one file) and two" in str(
-        raised.value
+    assert str(raised.value) == (
+        "folder: equally strong evidence for one (a one file) and two (a two file); "
+        "say which in the manifest"
     )
 
 

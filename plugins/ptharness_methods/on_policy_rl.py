@@ -21,14 +21,16 @@ from typing import TYPE_CHECKING
 
 from ptharness.errors import ManifestError
 from ptharness.hookspecs import hookimpl
+from ptharness.leftovers import read_leftovers
 from ptharness.methods import Declaration, Evidence, Method, StageSettings
 from ptharness.taxonomy import Interface, Provenance, Role
-from ptharness_methods.leftovers import LOG_STRENGTH, from_card, logged_keys
-from ptharness_methods.settings import SURVEY, choose
+from ptharness_methods.settings import choose, papers_of, survey
+from ptharness_methods.traces import LOG, by_name
 
 if TYPE_CHECKING:
     from ptharness.registry import Registry
 
+SURVEY_SOURCE = survey("section 5.1 and table 4, row RLHF / RLVR")
 LIMITS_SOURCE = "arXiv:2504.13837 (RL with verifiable rewards sharpens what the base can reach)"
 PAPERS = {
     "ppo": "arXiv:1707.06347 (PPO)",
@@ -42,6 +44,12 @@ PAPERS = {
     "rlvr": "arXiv:2411.15124 (Tulu 3, which names RL with verifiable rewards)",
 }
 TRL_TAGS = {"grpo": "grpo", "rloo": "rloo", "ppo": "ppo", "async-grpo": "grpo"}
+TRAINER_SETTINGS = {
+    "GRPOConfig": "grpo",
+    "AsyncGRPOConfig": "grpo",
+    "RLOOConfig": "rloo",
+    "PPOConfig": "ppo",
+}
 
 
 class OnPolicyReinforcementLearning(Method):
@@ -68,27 +76,24 @@ class OnPolicyReinforcementLearning(Method):
             if strong
             else "only what the learner can already write is rewarded"
         )
-        papers = [PAPERS[stage.method]] if stage.method in PAPERS else PAPERS.values()
         return Declaration(
             provenance,
             Interface.REWARDS,
             tuple(roles),
             f"{source_of_rollouts}; {effect}",
-            (SURVEY, *papers, LIMITS_SOURCE),
+            (SURVEY_SOURCE, *papers_of(stage, PAPERS), LIMITS_SOURCE),
         )
 
     def detect(self, directory: Path) -> Evidence | None:
-        """TRL's card, or a trainer that logged rewards of groups of completions."""
-        by_card = from_card(directory, TRL_TAGS)
-        if by_card:
-            return by_card
-        keys = logged_keys(directory)
-        if {"reward", "reward_std"} <= keys:
-            found = "trainer_state.json logs reward and reward_std"
-            return Evidence("grpo", LOG_STRENGTH, found)
-        if "objective/rlhf_reward" in keys:
-            found = "trainer_state.json logs objective/rlhf_reward"
-            return Evidence("ppo", LOG_STRENGTH, found)
+        """TRL's card or settings, or a trainer that logged rewards of groups of completions."""
+        left = read_leftovers(directory)
+        named = by_name(left, TRL_TAGS, TRAINER_SETTINGS)
+        if named:
+            return named
+        if {"reward", "reward_std"} <= left.logged:
+            return Evidence("grpo", LOG, "trainer_state.json logs reward and reward_std")
+        if "objective/rlhf_reward" in left.logged and "rewards/chosen" not in left.logged:
+            return Evidence("ppo", LOG, "trainer_state.json logs objective/rlhf_reward")
         return None
 
 

@@ -18,14 +18,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ptharness.hookspecs import hookimpl
+from ptharness.leftovers import read_leftovers
 from ptharness.methods import Declaration, Evidence, Method, StageSettings
 from ptharness.taxonomy import Interface, Provenance, Role
-from ptharness_methods.leftovers import LOG_STRENGTH, from_card, logged_keys
-from ptharness_methods.settings import SURVEY, choose
+from ptharness_methods.settings import choose, papers_of, survey
+from ptharness_methods.traces import LOG, by_name
 
 if TYPE_CHECKING:
     from ptharness.registry import Registry
 
+SOURCES = (
+    survey("section 4.2 and table 3, row preference optimization"),
+    survey("table 7, first row: provenance follows where the candidates come from"),
+)
 PAPERS = {
     "dpo": "arXiv:2305.18290 (DPO)",
     "ipo": "arXiv:2310.12036 (IPO)",
@@ -34,6 +39,12 @@ PAPERS = {
     "cpo": "arXiv:2401.08417 (CPO)",
     "simpo": "arXiv:2405.14734 (SimPO)",
     "gpo": "arXiv:2402.05749 (GPO)",
+}
+TRAINER_SETTINGS = {
+    "DPOConfig": "dpo",
+    "KTOConfig": "kto",
+    "ORPOConfig": "orpo",
+    "CPOConfig": "cpo",
 }
 PROVENANCE = {
     "offline": Provenance.OFF_POLICY,
@@ -63,26 +74,34 @@ class PreferenceOptimization(Method):
     def declare(self, stage: StageSettings) -> Declaration:
         """Provenance follows the answers: offline unless `pairs` says otherwise."""
         pairs = choose(stage, "pairs", tuple(PROVENANCE))
-        papers = [PAPERS[stage.method]] if stage.method in PAPERS else PAPERS.values()
         return Declaration(
             PROVENANCE[pairs],
             Interface.RANKED_PREFERENCES,
             (Role.POLICY_RESHAPING,),
             f"{REASONS[pairs]}; a ranking chooses among answers that could be written already",
-            (SURVEY, *papers),
+            (*SOURCES, *papers_of(stage, PAPERS)),
         )
 
     def detect(self, directory: Path) -> Evidence | None:
-        """TRL's card, or a trainer that logged the margin between chosen and rejected."""
-        by_card = from_card(directory, {name: name for name in PAPERS})
-        if by_card:
-            return by_card
-        keys = logged_keys(directory)
-        if not {"rewards/chosen", "rewards/rejected"} <= keys:
+        """TRL's card or settings, or a trainer that logged the margin of chosen over rejected."""
+        left = read_leftovers(directory)
+        named = by_name(left, {name: name for name in PAPERS}, TRAINER_SETTINGS)
+        if named:
+            return named
+        online = any(key.startswith("objective/") for key in left.logged)
+        if online or not {"rewards/chosen", "rewards/rejected"} <= left.logged:
             return None
-        name = "orpo" if "log_odds_chosen" in keys else "dpo"
+        name = (
+            "orpo"
+            if "log_odds_chosen" in left.logged
+            else "kto"
+            if "kl" in left.logged
+            else "cpo"
+            if "nll_loss" in left.logged
+            else "dpo"
+        )
         found = "trainer_state.json logs rewards/chosen and rewards/rejected"
-        return Evidence(name, LOG_STRENGTH, found)
+        return Evidence(name, LOG, found)
 
 
 @hookimpl

@@ -17,21 +17,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ptharness.hookspecs import hookimpl
+from ptharness.leftovers import read_leftovers
 from ptharness.methods import Declaration, Evidence, Method, StageSettings
 from ptharness.taxonomy import Interface, Provenance, Role
-from ptharness_methods.leftovers import from_card, logged_keys
-from ptharness_methods.settings import SURVEY, choose
+from ptharness_methods.settings import choose, survey
+from ptharness_methods.traces import supervised
 
 if TYPE_CHECKING:
     from ptharness.registry import Registry
 
 SOURCES = (
-    SURVEY,
+    survey("section 4.1 and table 3, row SFT"),
     "arXiv:2109.01652 (instruction tuning, FLAN)",
     "arXiv:2203.02155 (InstructGPT, its first stage)",
     "arXiv:2305.11206 (LIMA: little data mostly reshapes)",
 )
-DISTILLATION_SOURCE = "arXiv:1606.07947 (sequence-level knowledge distillation)"
+DISTILLATION_SOURCES = (
+    survey("section 4.4: off-policy teacher-guided transfer"),
+    "arXiv:1606.07947 (sequence-level knowledge distillation)",
+)
 
 ROLES = {
     "unknown": (Role.SUPPORT_EXPANSION, Role.POLICY_RESHAPING),
@@ -69,7 +73,7 @@ class SupervisedFineTuning(Method):
                 (Role.CONSOLIDATION,),
                 f"the targets are outputs of {stage.teacher!r}, made before training: behaviour "
                 "of the teacher is transferred, not discovered",
-                (SURVEY, DISTILLATION_SOURCE),
+                DISTILLATION_SOURCES,
             )
         return Declaration(
             Provenance.OFF_POLICY,
@@ -80,20 +84,12 @@ class SupervisedFineTuning(Method):
         )
 
     def detect(self, directory: Path) -> Evidence | None:
-        """TRL's card, or a trainer that logged token accuracy and no reward.
+        """TRL's card or settings, or a trainer that logged token accuracy and no reward.
 
         Rejection sampling and sequence distillation train with the same loss and leave the
-        same traces: this says "sft or one of those".
+        same traces; their plugins find them too, and the user says which it was.
         """
-        by_card = from_card(directory, {"sft": self.name})
-        if by_card:
-            return by_card
-        keys = logged_keys(directory)
-        rewarded = any(key.startswith(("reward", "completions/", "objective/")) for key in keys)
-        if "mean_token_accuracy" in keys and not rewarded:
-            found = "trainer_state.json logs mean_token_accuracy and no reward"
-            return Evidence(self.name, 0.5, found)
-        return None
+        return supervised(read_leftovers(directory))
 
 
 @hookimpl

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -32,7 +33,13 @@ def methods(session: Session, name: str | None, as_json: bool) -> int:
     catalogue = session.registry.methods
     if name is not None:
         return _explain(catalogue, name, as_json)
-    described = [_describe(catalogue, entry.name) for entry in catalogue]
+    described = [
+        {
+            **_describe(catalogue, entry.name),
+            "names": [_describe(catalogue, alias) for alias in entry.names],
+        }
+        for entry in catalogue
+    ]
     if as_json:
         print_json(described)
         return 0
@@ -42,9 +49,9 @@ def methods(session: Session, name: str | None, as_json: bool) -> int:
             (
                 method["name"],
                 ", ".join(method["aliases"]),
-                method["provenance"],
-                method["interface"],
-                ", ".join(method["roles"]),
+                _distinct(name["provenance"] for name in method["names"]),
+                _distinct(name["interface"] for name in method["names"]),
+                _distinct(role for name in method["names"] for role in name["roles"]),
                 method["plugin"],
             )
             for method in described
@@ -52,6 +59,11 @@ def methods(session: Session, name: str | None, as_json: bool) -> int:
     )
     print_text("`ptharness methods NAME` gives the reason, the options and the literature.")
     return 0
+
+
+def _distinct(values: Iterable[str]) -> str:
+    """What the names of one family declare, each once: some families are not of one mind."""
+    return ", ".join(dict.fromkeys(values))
 
 
 def _describe(catalogue: Catalogue[Method], name: str) -> dict[str, Any]:

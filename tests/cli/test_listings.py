@@ -32,11 +32,17 @@ def test_methods_are_listed_with_their_plugins(shown: Any) -> None:
     assert listed["on_policy_rl"]["plugin"] == "on_policy_rl"
     table = shown("methods")
     assert all(name in table for name in listed)
+    # A family whose names differ shows all that they declare.
+    distillation = next(line for line in table.splitlines() if line.startswith(" distillation"))
+    assert "off_policy, on_policy" in distillation
 
 
 def test_one_method_is_explained(shown: Any) -> None:
     explained = json.loads(shown("methods", "ipo", "--json"))
-    assert explained["sources"][1] == "arXiv:2310.12036 (IPO)"
+    assert explained["sources"][0] == (
+        "arXiv:2604.07941 (section 4.2 and table 3, row preference optimization)"
+    )
+    assert explained["sources"][-1] == "arXiv:2310.12036 (IPO)"
     text = shown("methods", "ipo")
     assert "Offline preference optimisation" in text
     assert "pairs" in text

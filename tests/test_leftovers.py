@@ -5,9 +5,17 @@ import time
 from pathlib import Path
 
 import pytest
-from ptharness_methods.leftovers import MOST_CARD_BYTES, card_tags, logged_keys
 
+from ptharness.leftovers import MOST_CARD_BYTES, read_leftovers, step_folders, step_of
 from tests.methods.folders import GRPO_KEYS, SFT_KEYS, with_card, with_log
+
+
+def card_tags(folder: Path) -> frozenset[str]:
+    return read_leftovers(folder).tags
+
+
+def logged_keys(folder: Path) -> frozenset[str]:
+    return read_leftovers(folder).logged
 
 
 def test_tags_are_read_from_the_front_matter(tmp_path: Path) -> None:
@@ -89,3 +97,52 @@ def test_a_long_history_is_read(tmp_path: Path) -> None:
     history = [{"loss": 0.1, "reward": 1.0, "step": step} for step in range(20_000)]
     (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": history}))
     assert logged_keys(tmp_path) == {"loss", "reward", "step"}
+
+
+def test_the_parents_that_files_name(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("---\nbase_model: [org/one, ' ', null, org/two]\n---\n")
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "../sft"}')
+    assert read_leftovers(tmp_path).base_models == ("../sft", "org/one", "org/two")
+    (tmp_path / "README.md").write_text("---\nbase_model: None\n---\n")
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": 3}')
+    assert read_leftovers(tmp_path).base_models == ()
+
+
+def test_a_merge_recipe_names_its_models_wherever_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "mergekit_config.yml").write_text(
+        "base_model: base\nslices:\n- sources: [{model: a, layer_range: [0, 2]}, {model: b}]\n"
+    )
+    assert set(read_leftovers(tmp_path).merged) == {"base", "a", "b"}
+    (tmp_path / "mergekit_config.yml").write_text(BOMB)
+    assert read_leftovers(tmp_path).merged == ()
+
+
+def test_learning_rates_add_up_over_the_steps(tmp_path: Path) -> None:
+    history = [
+        {"learning_rate": 1e-3},
+        {"learning_rate": 3e-3},
+        {"loss": 2},
+        {"learning_rate": "x"},
+    ]
+    state = {"global_step": 100, "log_history": history}
+    (tmp_path / "trainer_state.json").write_text(json.dumps(state))
+    left = read_leftovers(tmp_path)
+    assert left.step == 100
+    assert left.learning_rate_sum == pytest.approx(0.2)
+
+
+def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
+    with_card(tmp_path, "sft")
+    assert "sft" in read_leftovers(tmp_path).tags
+    (tmp_path / "README.md").write_text("---\ntags: [trl, online-dpo]\n---\n")
+    assert "online-dpo" in read_leftovers(tmp_path).tags
+
+
+def test_steps_are_folders_with_a_number(tmp_path: Path) -> None:
+    for name in ("checkpoint-10", "checkpoint-9", "checkpoint-x", "checkpoint-²", "10"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "checkpoint-11").symlink_to(tmp_path / "checkpoint-10")
+    (tmp_path / "checkpoint-12").touch()
+    assert list(step_folders(tmp_path)) == [9, 10]
+    assert step_of("checkpoint-1" + "0" * 20) is None
+    assert step_folders(tmp_path / "missing") == {}

@@ -1,0 +1,342 @@
+"""From folders to a lineage: every folder's stage, parent and doubts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ptharness.discovery.folders import Folder, PassedOver, find_folders
+from ptharness.discovery.parents import Node, Placing, place
+from ptharness.discovery.references import FolderIndex, references
+from ptharness.discovery.weights import (
+    MOST_WEIGHTS,
+    MOST_WEIGHTS_IN_ALL,
+    Sample,
+    reach,
+    sample_weights,
+)
+from ptharness.errors import CheckpointError, ManifestError
+from ptharness.evidence import declare, gather_evidence
+from ptharness.fingerprint import tokenizer_digest, weights_digest
+from ptharness.leftovers import read_leftovers
+from ptharness.methods import Evidence, Method, StageSettings
+from ptharness.registry import Catalogue
+from ptharness.taxonomy import Interface
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Names (of parents, methods, teachers), why, and what else is possible.
+
+    `is_decided` says whether a user has to look: where not, the first of `candidates` (or
+    none) is what the manifest says until then.
+    """
+
+    names: tuple[str, ...] = ()
+    why: str = ""
+    candidates: tuple[str, ...] = ()
+    is_decided: bool = True
+
+
+@dataclass(frozen=True)
+class Found:
+    """One checkpoint of a discovered lineage."""
+
+    name: str
+    directory: Path
+    is_adapter: bool
+    step: int | None
+    replicate: int
+    evidence: tuple[Evidence, ...]
+    parents: Answer
+    method: Answer
+    teacher: Answer
+    notes: tuple[str, ...] = ()
+
+    @property
+    def questions(self) -> int:
+        """How many of its answers a user has to look at."""
+        return sum(not answer.is_decided for answer in (self.parents, self.method, self.teacher))
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """A lineage found on disk, parents before children, and the folders that were not taken."""
+
+    checkpoints: tuple[Found, ...]
+    passed_over: tuple[PassedOver, ...]
+
+    @property
+    def questions(self) -> int:
+        """How many answers a user has to look at."""
+        return sum(found.questions for found in self.checkpoints)
+
+
+def discover(
+    directories: Sequence[Path],
+    methods: Catalogue[Method],
+    on_folder: Callable[[str], object] = str,
+) -> Discovery:
+    """Find checkpoints in and below folders, and who came from whom.
+
+    `on_folder` hears each folder's name before it is looked into. Raises `ManifestError` where
+    a folder is missing or none holds a checkpoint, `PluginError` where a plugin's `detect` fails.
+    """
+    folders, passed_over = find_folders(directories)
+    if not folders:
+        reasons = "".join(f"; {left.directory}: {left.reason}" for left in passed_over[:3])
+        raise ManifestError(
+            f"no checkpoint in {', '.join(str(directory) for directory in directories)}{reasons}; "
+            "a checkpoint is a folder with config.json and *.safetensors, or a LoRA adapter with "
+            "adapter_config.json and adapter_model.safetensors"
+        )
+    search = _Search(folders, methods)
+    found = search.run(on_folder)
+    return Discovery(found, (*passed_over, *search.passed_over))
+
+
+class _Search:
+    """The folders of one search, with what was read of them."""
+
+    def __init__(self, folders: Sequence[Folder], methods: Catalogue[Method]) -> None:
+        self.methods = methods
+        self.folders = {folder.name: folder for folder in folders}
+        self.evidence: dict[str, tuple[Evidence, ...]] = {}
+        self.samples: dict[str, Sample] = {}
+        self.passed_over: list[PassedOver] = []
+        self.originals: dict[str, str] = {}
+        self.heads = self._heads()
+
+    def _heads(self) -> dict[str, str]:
+        """The checkpoint that stands for its stage, for every folder: the last of its steps."""
+        by_directory = {folder.directory: folder.name for folder in self.folders.values()}
+        heads: dict[str, str] = {}
+        stages: dict[Path, list[Folder]] = {}
+        for folder in self.folders.values():
+            heads[folder.name] = folder.name
+            if folder.stage is not None:
+                stages.setdefault(folder.stage, []).append(folder)
+        for stage, steps in stages.items():
+            head = by_directory.get(stage) or max(steps, key=lambda s: s.step or 0).name
+            heads |= {step.name: head for step in steps}
+        return heads
+
+    def run(self, on_folder: Callable[[str], object]) -> tuple[Found, ...]:
+        most = min(MOST_WEIGHTS, MOST_WEIGHTS_IN_ALL // len(self.folders))
+        for name, folder in self.folders.items():
+            on_folder(name)
+            self.evidence[name] = tuple(gather_evidence(folder.directory, self.methods))
+            if not folder.is_adapter:
+                try:
+                    self.samples[name] = sample_weights(folder.directory, most)
+                except CheckpointError as error:
+                    self.passed_over.append(PassedOver(folder.directory, str(error)))
+        for name in list(self.folders):
+            if name not in self.samples and not self.folders[name].is_adapter:
+                del self.folders[name]
+        self._find_copies()
+        heads = self._own_heads()
+        index = FolderIndex({name: self.folders[name].directory for name in heads})
+        named = {name: self._named_parents(name, index) for name in heads}
+        placings = place(
+            [
+                Node(
+                    name,
+                    self.samples[name],
+                    self._is_trained(name),
+                    self._reach(name),
+                    named[name].names or None,
+                )
+                for name in named
+                if name in self.samples
+            ]
+        )
+        parents = {
+            name: answer if answer.names else _by_weights(placings.get(name), answer)
+            for name, answer in named.items()
+        }
+        parents = self._without_cycles(parents)
+        found = [self._found(name, parents) for name in self.folders]
+        return _parents_first(found)
+
+    def _own_heads(self) -> list[str]:
+        """Checkpoints that stand for their stage and are nobody's copy."""
+        return [
+            name for name in self.folders if self.heads[name] == name and name not in self.originals
+        ]
+
+    def _is_trained(self, name: str) -> bool:
+        return bool(self.evidence[name] or read_leftovers(self.folders[name].directory).is_trained)
+
+    def _reach(self, name: str) -> float:
+        left = read_leftovers(self.folders[name].directory)
+        return reach(self.samples[name], left.learning_rate_sum)
+
+    def _find_copies(self) -> None:
+        """Folders with the same weights: a step's copy is left out, another is a replicate."""
+        seen: dict[tuple[str, bytes], str] = {}
+        order = sorted(self.samples, key=lambda n: (self.folders[n].step is not None, n))
+        for name in order:
+            sample = self.samples[name]
+            key = (sample.shape, sample.vector.tobytes())
+            original = seen.setdefault(key, name)
+            if original == name or weights_digest(self.folders[name].directory) != weights_digest(
+                self.folders[original].directory
+            ):
+                continue
+            if self.folders[name].step is not None:
+                folder = self.folders.pop(name)
+                reason = f"the same weights as {original}"
+                self.passed_over.append(PassedOver(folder.directory, reason))
+            else:
+                self.originals[name] = original
+
+    def _named_parents(self, name: str, index: FolderIndex[str]) -> Answer:
+        """The parents that the folder's own files name, among the folders found."""
+        folder = self.folders[name]
+        parents: dict[str, str] = {}
+        elsewhere = []
+        is_merge = bool(self.evidence[name]) and self.evidence[name][0].method == "merge"
+        for reference, file in references(folder.directory):
+            matched = index.find(reference, folder.directory)
+            if matched is None:
+                elsewhere.append(f"{file} names {reference}, which is not among these folders")
+            elif not parents or is_merge:
+                parents.setdefault(matched, file)
+        if parents:
+            why = f"{next(iter(parents.values()))} names it"
+            return Answer(tuple(parents), why)
+        return Answer(why="; ".join(elsewhere))
+
+    def _without_cycles(self, parents: dict[str, Answer]) -> dict[str, Answer]:
+        """Answers of which no two contradict: files can name each other as parents."""
+        checked: dict[str, Answer] = {}
+        for name, answer in parents.items():
+            if any(_descends(parent, name, {**parents, **checked}) for parent in answer.names):
+                why = f"{answer.why}, but that comes from {name} in turn"
+                checked[name] = Answer((), why, answer.names, is_decided=False)
+            else:
+                checked[name] = answer
+        return checked
+
+    def _found(self, name: str, parents: dict[str, Answer]) -> Found:
+        folder = self.folders[name]
+        original = self.originals.get(name)
+        head = self.heads[original or name]
+        head = self.originals.get(head, head)
+        notes = []
+        if original:
+            notes.append(f"the same weights as {original}: independent samples of it")
+        elif head != name:
+            notes.append(f"a step of {head}, whose parent and method it has")
+        answer = parents[head]
+        method = self._method(head) if answer.names or self.evidence[head] else Answer()
+        if not answer.names and self._is_trained(head):
+            answer = replace(answer, is_decided=False)
+        elif not answer.names:
+            answer = replace(answer, why=answer.why or "nothing says that training made it")
+        return Found(
+            name,
+            folder.directory,
+            folder.is_adapter,
+            folder.step,
+            1 + sorted(n for n, o in self.originals.items() if o == original).index(name)
+            if original
+            else 0,
+            self.evidence[head],
+            answer,
+            method,
+            self._teacher(head, method, parents),
+            tuple(notes),
+        )
+
+    def _method(self, name: str) -> Answer:
+        """The method with the strongest evidence; equally strong ones are a question."""
+        evidence = self.evidence[name]
+        if not evidence:
+            return Answer(
+                ("sft",),
+                "nothing in the folder says how it was trained",
+                is_decided=False,
+            )
+        best = [found for found in evidence if found.strength == evidence[0].strength]
+        names = tuple(found.method for found in best)
+        return Answer(names[:1], best[0].found, names[1:], len(names) == 1)
+
+    def _teacher(self, name: str, method: Answer, parents: dict[str, Answer]) -> Answer:
+        """Who may have taught a stage whose method learns from a teacher: no file says it."""
+        if not method.names:
+            return Answer()
+        declared = declare(self.methods, StageSettings(method.names[0]))
+        if declared.interface is not Interface.TEACHER_TARGETS:
+            return Answer()
+        own = tokenizer_digest(self.folders[name].directory)
+        others = [
+            other
+            for other in self._own_heads()
+            if other != name
+            and not self.folders[other].is_adapter
+            and tokenizer_digest(self.folders[other].directory) == own
+            and not _descends(other, name, parents)
+        ]
+        why = f"{method.names[0]} learns from a teacher, and no file names it"
+        return Answer((), why, tuple(others), is_decided=False)
+
+
+def _descends(name: str, above: str, parents: dict[str, Answer]) -> bool:
+    waiting, seen = [name], set()
+    while waiting:
+        current = waiting.pop()
+        if current == above:
+            return True
+        if current not in seen:
+            seen.add(current)
+            waiting += parents[current].names if current in parents else ()
+    return False
+
+
+def _by_weights(placing: Placing | None, named: Answer) -> Answer:
+    """A parent from distances, beside what the files said to no avail."""
+    if placing is None:
+        return named
+    told = f"{named.why}; " if named.why else ""
+    others = tuple(name for name, _ in placing.others)
+    if placing.parent is None:
+        shared = ", ".join(f"{name} {distance:.3f}" for name, distance in placing.others[:3])
+        why = f"{told}no checkpoint of its shape can be its parent" + (
+            f"; nearest in the tensors that others share: {shared}" if shared else ""
+        )
+        return Answer((), why, others, is_decided=False)
+    why = f"{told}nearest weights: {placing.parent} {placing.distance:.4f}"
+    why += "".join(f", {name} {distance:.4f}" for name, distance in placing.others)
+    if placing.twins:
+        why += f" ({', '.join(placing.twins)} has nearly the weights of {placing.parent})"
+    if placing.may_be_reversed:
+        why += "; it may be the other way round"
+    return Answer((placing.parent,), why, others, placing.is_decided)
+
+
+def _parents_first(found: Sequence[Found]) -> tuple[Found, ...]:
+    """In the order of a manifest that is read from top to bottom; a stage's steps before it."""
+    parents = {checkpoint.name: checkpoint.parents for checkpoint in found}
+
+    depths: dict[str, int] = {}
+    for start in parents:
+        # A stack of our own: a chain of stages may be longer than Python's.
+        trail = [start]
+        while trail:
+            above = [parent for parent in parents[trail[-1]].names if parent in parents]
+            missing = [parent for parent in above if parent not in depths]
+            if missing:
+                trail.append(missing[0])
+            else:
+                depths[trail.pop()] = 1 + max((depths[parent] for parent in above), default=-1)
+
+    def key(checkpoint: Found) -> tuple[bool, int, str, float, str]:
+        stage = checkpoint.directory.parent if checkpoint.step is not None else checkpoint.directory
+        step = float("inf") if checkpoint.step is None else checkpoint.step
+        unplaced = not checkpoint.parents.names and not checkpoint.parents.is_decided
+        return unplaced, depths[checkpoint.name], str(stage), step, checkpoint.name
+
+    return tuple(sorted(found, key=key))

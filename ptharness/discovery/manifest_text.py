@@ -1,0 +1,112 @@
+"""A discovered lineage as a manifest: what was decided, and in comments why and what was not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import yaml
+
+from ptharness.discovery.lineage import Answer, Discovery, Found
+
+UNDECIDED = "undecided"
+"""The word that marks each question to the user."""
+
+MOST_NAMES = 12
+
+HEADER = """\
+# Written by `ptharness discover`. Each comment says what a line rests on; where it says
+# `{undecided}`, only you know: correct the line or remove the comment. Then:
+#   ptharness check {file}
+#   ptharness run {file}
+"""
+
+FOOTER = """\
+evaluate:
+  tasks: {tasks}
+  samples: 32
+  temperature: 1.0
+"""
+
+
+def manifest_text(
+    discovery: Discovery, name: str, folder: Path, file: str, tasks: Sequence[str]
+) -> str:
+    """The YAML of a manifest that will lie in `folder`; paths are relative to it where they can."""
+    lines = [HEADER.format(undecided=UNDECIDED, file=_comment(file)).rstrip()]
+    lines += [f"lineage: {_scalar(name)}", "checkpoints:"]
+    for found in discovery.checkpoints:
+        lines += _entry(found, folder)
+    lines += [FOOTER.format(tasks=f"[{', '.join(_scalar(task) for task in tasks)}]").rstrip()]
+    if discovery.passed_over:
+        lines += ["# Not taken:"]
+        lines += [
+            _comment(f"# - {_path(left.directory, folder)}: {left.reason}")
+            for left in discovery.passed_over
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _entry(found: Found, folder: Path) -> Iterator[str]:
+    key = "adapter" if found.is_adapter else "path"
+    yield from (_comment(f"  # {note}") for note in found.notes)
+    # An adapter without a parent cannot stand in a manifest: it waits in a comment.
+    mark = "  # " if found.is_adapter and not found.parents.names else "  "
+    if mark != "  ":
+        yield _question("  ", "parent", found.parents)
+    yield f"{mark}{_scalar(found.name)}:"
+    yield f"{mark}  {key}: {_scalar(_path(found.directory, folder))}"
+    if mark == "  ":
+        if found.parents.names:
+            parents = [_scalar(parent) for parent in found.parents.names]
+            value = parents[0] if len(parents) == 1 else f"[{', '.join(parents)}]"
+            yield from _answer("parent", value, found.parents)
+            yield from _answer("method", _scalar(found.method.names[0]), found.method)
+            if not found.teacher.is_decided:
+                yield _question("    ", "teacher", found.teacher)
+            if found.step is not None:
+                yield f"    step: {found.step}"
+        elif found.parents.is_decided:
+            yield _comment(f"    # a root: {found.parents.why}")
+        else:
+            yield _question("    ", "parent", found.parents)
+            if found.method.names:
+                possible = " or ".join((*found.method.names, *found.method.candidates))
+                yield _comment(f"    # method: {possible} ({found.method.why})")
+    if found.replicate:
+        yield f"{mark}  replicate: {found.replicate}"
+
+
+def _answer(key: str, value: str, answer: Answer) -> Iterator[str]:
+    """A line of the manifest; a doubt stands above it, a reason behind it."""
+    if answer.is_decided:
+        yield _comment(f"    {key}: {value}  # {answer.why}")
+        return
+    yield _question("    ", key, answer)
+    yield f"    {key}: {value}"
+
+
+def _question(indent: str, key: str, answer: Answer) -> str:
+    possible = [*answer.names, *answer.candidates]
+    named = " or ".join(possible[:MOST_NAMES]) + (" or ..." if len(possible) > MOST_NAMES else "")
+    asked = f"{key}: {named}" if named else f"no {key} found"
+    return _comment(f"{indent}# {UNDECIDED}, {asked} ({answer.why})")
+
+
+def _comment(line: str) -> str:
+    """One line whatever it holds: names and cards are anybody's text."""
+    return "".join(character if character.isprintable() else " " for character in line)
+
+
+def _scalar(value: str) -> str:
+    """A YAML scalar on one line, quoted where it has to be."""
+    dumped: str = yaml.safe_dump(value, allow_unicode=False, width=float("inf"))
+    return dumped.removesuffix("...\n").strip()
+
+
+def _path(directory: Path, folder: Path) -> str:
+    """Relative to the manifest unless that climbs through the root of the file system."""
+    relative = os.path.relpath(directory, folder)
+    climbs = relative.count("..")
+    return str(directory) if climbs > 3 else relative
