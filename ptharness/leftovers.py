@@ -80,7 +80,7 @@ class Leftovers:
 
 
 def read_leftovers(directory: Path) -> Leftovers:
-    """What a training framework left in this folder. Raises nothing; remembers the last 512."""
+    """What a training framework left in this folder. Raises nothing; remembers the last 4,096."""
     files = (CARD, STATE, ADAPTER, ARGUMENTS, MERGE_RECIPE)
     return _read(directory, tuple(_stamp(directory / name) for name in ("", *files)))
 
@@ -119,7 +119,7 @@ def read_json(path: Path, most_bytes: int = MOST_CONFIG_BYTES) -> dict[str, Any]
     return content if isinstance(content, dict) else {}
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=4096)
 def _read(directory: Path, _stamps: tuple[object, ...]) -> Leftovers:
     state = read_json(directory / STATE, MOST_STATE_BYTES)
     if not isinstance(state.get("log_history"), list):

@@ -6,9 +6,12 @@ possible is named instead of guessed:
 
 - *Roots*: a checkpoint that no training run left a trace in comes first.
 - *Reach*: the learning rates in a stage's log add up to a bound on how far it can have moved.
-- *Right angles*: in high dimensions two updates are nearly orthogonal. If `a` is the parent of
-  both `u` and `b`, then |u - b|^2 = |u - a|^2 + |a - b|^2: the triangle has its right angle at
-  the parent. Two updates that learn the same thing are not orthogonal, hence the wide margin.
+- *Angles*: in many dimensions two updates are nearly orthogonal, so the triangle of a parent and
+  its two children has about a right angle at the parent, and so has a chain at its middle. Two
+  stages that learn the same thing move the same way, hence a wide margin at a common parent; a
+  stage that undoes the one before is rare, hence a narrow one within a chain.
+
+docs/explanation/discovery.md works an example.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from ptharness.discovery.weights import Sample, distances, shared_distance
 
@@ -30,11 +34,11 @@ FAR = 2.0
 TWIN = 1 / 20
 """Two candidates this near each other, in units of their distance, are one for this question."""
 
-RIGHT_ANGLE = 0.5
-"""Of 1 for a right angle at the first candidate, and -1 for one at the other."""
+ALIKE = 0.6
+"""Cosine of two siblings' updates above which their common parent is implausible."""
 
-MEASURABLE = 1 / 5
-"""Below this ratio of sides the angle says nothing: a small cosine decides it."""
+UNDONE = 0.25
+"""Cosine above which a stage would undo the one before it: no chain."""
 
 
 @dataclass(frozen=True)
@@ -105,102 +109,145 @@ class _Tree:
         self.names = [node.name for node in nodes]
         self.far = distances([node.sample for node in nodes])
         self.reach = np.array([node.reach for node in nodes], dtype=np.float64)
-        self.below = np.eye(len(nodes), dtype=bool)
+        self.known = [
+            (number, self.names.index(name))
+            for number, node in enumerate(nodes)
+            for name in node.parents or ()
+            if name in self.names
+        ]
         self.parent: dict[int, int] = {}
-        self.children: dict[int, list[int]] = {}
+        self.order: list[int] = []
         self.first: int | None = None
-        for number, node in enumerate(nodes):
-            for name in node.parents or ():
-                if name in self.names:
-                    self._put_below(number, self.names.index(name))
+        self.below = self._descent()
 
     def placings(self) -> dict[str, Placing]:
-        waiting = [n for n, node in enumerate(self.nodes) if node.is_trained and not node.parents]
-        roots = [n for n, node in enumerate(self.nodes) if not node.is_trained]
-        order = roots + [n for n, node in enumerate(self.nodes) if node.is_trained and node.parents]
-        if waiting and not order:
-            # Nothing here is a root: the one that trained longest is likeliest to come first.
-            reaches = [node.reach if math.isfinite(node.reach) else -1.0 for node in self.nodes]
-            self.first = max(waiting, key=lambda n: (reaches[n], -self.far[n].sum()))
-            waiting.remove(self.first)
-            order.append(self.first)
-        while waiting:
-            child, parent = self._next(waiting, order)
-            self.parent[child] = parent
-            self.children.setdefault(parent, []).append(child)
-            self._put_below(child, parent)
-            waiting.remove(child)
-            order.append(child)
-        found = {self.names[child]: self._placing(child) for child in self.parent}
+        self._attach_all()
+        found = {}
+        for child in list(self.parent):
+            placing = self._placing(child)
+            found[self.names[child]] = placing
+            parent = self.names.index(placing.parent or "")
+            if parent != self.parent[child]:
+                self.parent[child] = parent
+                self.below = self._descent()
         if self.first is not None:
             found[self.names[self.first]] = Placing(None)
         return found
 
-    def _put_below(self, child: int, parent: int) -> None:
-        self.below[self.below[:, child]] |= self.below[parent]
+    def _descent(self) -> npt.NDArray[np.bool_]:
+        """Whether i is j or comes from it, by the known parents and those found so far."""
+        below = np.eye(len(self.nodes), dtype=bool)
+        for child, parent in (*self.known, *self.parent.items()):
+            below[below[:, child]] |= below[parent]
+        return below
 
-    def _next(self, waiting: list[int], order: list[int]) -> tuple[int, int]:
+    def _attach_all(self) -> None:
+        """Give every waiting node the nearest placed one as its parent, nearest pair first."""
+        waiting = [n for n, node in enumerate(self.nodes) if node.is_trained and not node.parents]
+        self.order = [n for n, node in enumerate(self.nodes) if not node.is_trained]
+        self.order += [n for n, node in enumerate(self.nodes) if node.is_trained and node.parents]
+        if waiting and not self.order:
+            # Nothing here is a root: the one that trained longest is likeliest to come first.
+            reaches = [node.reach if math.isfinite(node.reach) else -1.0 for node in self.nodes]
+            self.first = max(waiting, key=lambda n: (reaches[n], -self.far[n].sum()))
+            waiting.remove(self.first)
+            self.order.append(self.first)
+        while waiting:
+            child, parent = self._next(waiting)
+            self.parent[child] = parent
+            self.below[self.below[:, child]] |= self.below[parent]
+            waiting.remove(child)
+            self.order.append(child)
+
+    def _next(self, waiting: list[int]) -> tuple[int, int]:
         """The waiting node that is nearest to a placed one, and the earliest as near as that.
 
         What a stage's reach excludes is used only where nothing else is left.
         """
-        far = self.far[np.ix_(waiting, order)]
-        free = ~self.below[np.ix_(order, waiting)].T
+        far = self.far[np.ix_(waiting, self.order)]
+        free = ~self.below[np.ix_(self.order, waiting)].T
         within = free & (far <= self.reach[waiting][:, None])
         allowed = within if within.any() else free if free.any() else np.ones_like(free)
         masked = np.where(allowed, far, np.inf)
         row, _ = np.unravel_index(masked.argmin(), masked.shape)
         earliest = int(np.flatnonzero(masked[row] <= SAME * masked[row].min())[0])
-        return waiting[int(row)], order[earliest]
+        return waiting[int(row)], self.order[earliest]
 
     def _placing(self, child: int) -> Placing:
-        parent = self.parent[child]
+        candidates = self._candidates(child)
+        plausible = [c for c in candidates if not self._implausible(c, child, candidates)]
+        plausible = plausible or candidates
+        nearest = min(self.far[child, c] for c in plausible)
+        parent = min(
+            (c for c in plausible if self.far[child, c] <= SAME * nearest), key=self.order.index
+        )
         distance = float(self.far[child, parent])
-        near = self.far[child] <= min(FAR * distance, self.reach[child])
-        others, twins = self._possible_reversals(child, parent), []
-        for other in map(int, np.flatnonzero(near & ~self.below[:, child])):
-            if other == parent:
-                continue
-            if self.far[parent, other] < TWIN * distance:
-                twins.append(self.names[other])
-            elif not self._right_angle(parent, child, other):
-                others.add(other)
+        twins = [c for c in candidates if c != parent and self.far[parent, c] < TWIN * distance]
+        others = {c for c in plausible if c != parent and c not in twins}
+        others |= self._possible_reversals(child, parent)
         ranked = sorted((float(self.far[child, other]), self.names[other]) for other in others)
         return Placing(
             self.names[parent],
             distance,
             tuple((name, far) for far, name in ranked),
-            tuple(twins),
+            tuple(self.names[twin] for twin in twins),
             may_be_reversed=parent == self.first and self._reachable(parent, child),
         )
 
+    def _candidates(self, child: int) -> list[int]:
+        """Nodes near enough, within the child's reach, and not its own descendants."""
+        allowed = ~self.below[:, child] & (self.far[child] <= self.reach[child])
+        if not allowed.any():
+            return [self.parent[child]]
+        nearest = self.far[child][allowed].min()
+        return [int(c) for c in np.flatnonzero(allowed & (self.far[child] <= FAR * nearest))]
+
+    def _implausible(self, candidate: int, child: int, candidates: list[int]) -> bool:
+        """Whether the angle at a candidate, seen against its own parent and children, rules it out.
+
+        Twins tell nothing: their side of the triangle is too short.
+        """
+        for other in candidates:
+            if self.far[candidate, other] < TWIN * self.far[candidate, child]:
+                continue
+            if self.parent.get(other) == candidate:
+                limit = ALIKE
+            elif self.parent.get(candidate) == other:
+                limit = UNDONE
+            else:
+                continue
+            if self._cosine(candidate, child, other) > limit:
+                return True
+        return False
+
+    def _cosine(self, corner: int, one: int, other: int) -> float:
+        """Cosine of the triangle's angle at `corner`."""
+        to_one, to_other = self.far[corner, one], self.far[corner, other]
+        if not to_one * to_other:
+            return 0.0
+        across = self.far[one, other]
+        return float((to_one**2 + to_other**2 - across**2) / (2 * to_one * to_other))
+
     def _reachable(self, child: int, parent: int) -> bool:
         return bool(self.far[child, parent] <= self.reach[child])
-
-    def _right_angle(self, corner: int, one: int, other: int) -> bool:
-        """Whether the triangle's right angle lies at `corner`, and can be told to."""
-        to_one, to_other = self.far[corner, one], self.far[corner, other]
-        if to_other < MEASURABLE * to_one or to_other == 0:
-            return False
-        return bool((self.far[one, other] ** 2 - to_one**2) / to_other**2 >= RIGHT_ANGLE)
 
     def _possible_reversals(self, child: int, parent: int) -> set[int]:
         """Who else may stand above: parent -> grandchild -> child, the other way round.
 
         Asked of the middle one about its children, and of the lower one about its grandparent.
         """
-        found = {
-            grandchild
-            for grandchild in self.children.get(child, [])
-            if self._may_come_first(parent, child, grandchild)
-        }
+        children = [number for number, above in self.parent.items() if above == child]
+        found = {low for low in children if self._may_come_first(parent, child, low)}
         above = self.parent.get(parent)
         if above is not None and self._may_come_first(above, parent, child):
-            found.add(above)
+            instead = {above, *self._candidates(parent)} - {child}
+            found |= {other for other in instead if self._reachable(child, other)}
         return found
 
     def _may_come_first(self, top: int, middle: int, low: int) -> bool:
         """Whether `low` may be the parent of `middle`, both below `top`."""
-        if not (self._reachable(low, top) and self._reachable(middle, low)):
-            return False
-        return not self._right_angle(middle, top, low)
+        return (
+            self._reachable(low, top)
+            and self._reachable(middle, low)
+            and self._cosine(low, middle, top) <= UNDONE
+        )

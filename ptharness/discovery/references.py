@@ -26,7 +26,10 @@ def references(directory: Path) -> tuple[tuple[str, str], ...]:
     origin = read_json(directory / "config.json").get("_name_or_path")
     if isinstance(origin, str) and origin.strip():
         found.append((origin.strip(), "config.json"))
-    return tuple({name: (name, file) for name, file in reversed(found)}.values())[::-1]
+    first: dict[str, str] = {}
+    for name, file in found:
+        first.setdefault(name, file)
+    return tuple(first.items())
 
 
 class FolderIndex(Generic[Key]):

@@ -1,0 +1,226 @@
+"""From folders to a manifest: the answers, the questions, and YAML that `check` accepts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ptharness.discovery import Discovery, discover, manifest_text
+from ptharness.discovery.lineage import Found
+from ptharness.errors import ManifestError, PluginError
+from ptharness.manifest import read_manifest
+from ptharness.methods import Declaration, Evidence, Method, StageSettings
+from ptharness.plugins import load_plugins
+from ptharness.registry import Catalogue
+from ptharness.resolve import resolve
+from ptharness.taxonomy import Interface, Provenance, Role
+from tests.discovery.planted import Weights, fresh, trained, write_adapter, write_model
+from tests.methods.folders import GRPO_KEYS, SFT_KEYS
+
+
+@pytest.fixture(scope="module")
+def methods() -> Catalogue[Method]:
+    return load_plugins(installed=False).registry(["methods"]).methods
+
+
+BASE = fresh(0)
+SFT = trained(BASE, 1, 0.1)
+GRPO = trained(SFT, 2, 0.03)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """base -> sft -> grpo with two steps, a copy of sft, and an adapter."""
+    write_model(tmp_path / "base", BASE)
+    write_model(tmp_path / "sft", SFT, tags=["sft"], learning_rate=1e-3, steps=60)
+    write_model(tmp_path / "grpo", GRPO, tags=["grpo"], learning_rate=2e-4)
+    for step, part in ((10, 0.3), (40, 0.8)):
+        between = {name: SFT[name] + part * (GRPO[name] - SFT[name]) for name in SFT}
+        step_folder = tmp_path / "grpo" / f"checkpoint-{step}"
+        write_model(step_folder, between, logged=GRPO_KEYS, learning_rate=2e-4, steps=step)
+    write_model(tmp_path / "grpo" / "checkpoint-100", GRPO, logged=GRPO_KEYS, learning_rate=2e-4)
+    write_model(tmp_path / "sft-copy", SFT, tags=["sft"])
+    write_adapter(tmp_path / "lora", "../sft")
+    return tmp_path
+
+
+def found_in(discovery: Discovery) -> dict[str, Found]:
+    return {found.name: found for found in discovery.checkpoints}
+
+
+def written(discovery: Discovery, folder: Path) -> dict[str, Any]:
+    """The manifest as YAML reads it; it must pass the manifest's own checks too."""
+    text = manifest_text(discovery, "runs", folder, "lineage.yaml", ["arith_add"])
+    path = folder / "lineage.yaml"
+    path.write_text(text)
+    resolve(read_manifest(path), load_plugins(installed=False).registry())
+    content = yaml.safe_load(text)
+    assert isinstance(content, dict)
+    return content
+
+
+def test_a_lineage_is_found_with_its_steps_copies_and_adapters(
+    runs: Path, methods: Catalogue[Method]
+) -> None:
+    discovery = discover([runs], methods)
+    entries = written(discovery, runs)["checkpoints"]
+    assert entries == {
+        "base": {"path": "base"},
+        "sft": {"path": "sft", "parent": "base", "method": "sft"},
+        "sft-copy": {"path": "sft-copy", "parent": "base", "method": "sft", "replicate": 1},
+        "grpo-10": {
+            "path": "grpo/checkpoint-10",
+            "parent": "sft",
+            "method": "grpo",
+            "step": 10,
+        },
+        "grpo-40": {
+            "path": "grpo/checkpoint-40",
+            "parent": "sft",
+            "method": "grpo",
+            "step": 40,
+        },
+        "grpo": {"path": "grpo", "parent": "sft", "method": "grpo"},
+        "lora": {"adapter": "lora", "parent": "sft", "method": "sft"},
+    }
+    assert [(left.directory.name, left.reason) for left in discovery.passed_over] == [
+        ("checkpoint-100", "the same weights as grpo")
+    ]
+    found = found_in(discovery)
+    assert found["grpo"].parents.why.startswith("nearest weights: sft 0.0")
+    assert found["lora"].parents.why == "adapter_config.json names it"
+    # What fine-tuning left may have come from three methods; what made the adapter, nothing says.
+    assert found["sft"].method.candidates == ("rejection_sampling", "sequence_kd")
+    assert not found["lora"].method.is_decided
+    assert discovery.questions == 3
+
+
+def test_steps_without_a_final_checkpoint_are_a_stage_of_their_own(
+    tmp_path: Path, methods: Catalogue[Method]
+) -> None:
+    write_model(tmp_path / "base", BASE)
+    for step, weights in ((10, trained(BASE, 5, 0.02)), (200, SFT)):
+        folder = tmp_path / "run" / f"checkpoint-{step}"
+        write_model(folder, weights, logged=SFT_KEYS, learning_rate=1e-3, steps=step)
+    entries = written(discover([tmp_path], methods), tmp_path)["checkpoints"]
+    assert list(entries) == ["base", "run-10", "run-200"]
+    assert {entry.get("parent") for entry in entries.values()} == {None, "base"}
+
+
+def test_a_card_beats_the_weights(tmp_path: Path, methods: Catalogue[Method]) -> None:
+    write_model(tmp_path / "base", BASE)
+    write_model(tmp_path / "sft", SFT, tags=["sft"], learning_rate=1e-3)
+    write_model(tmp_path / "dpo", GRPO)
+    (tmp_path / "dpo" / "README.md").write_text("---\nbase_model: base\ntags: [trl, dpo]\n---\n")
+    found = found_in(discover([tmp_path], methods))
+    assert found["dpo"].parents.names == ("base",)
+    assert found["dpo"].parents.is_decided
+
+
+def test_a_parent_that_is_not_here_is_told(tmp_path: Path, methods: Catalogue[Method]) -> None:
+    write_model(tmp_path / "dpo", GRPO)
+    (tmp_path / "dpo" / "README.md").write_text("---\nbase_model: o/sft\ntags: [trl, dpo]\n---\n")
+    write_adapter(tmp_path / "lora", "org/somewhere")
+    discovery = discover([tmp_path], methods)
+    assert written(discovery, tmp_path)["checkpoints"] == {"dpo": {"path": "dpo"}}
+    text = (tmp_path / "lineage.yaml").read_text()
+    assert "# undecided, no parent found (README.md names o/sft, which is not among" in text
+    assert "# method: dpo (README.md is tagged trl and dpo)" in text
+    assert "\n  # lora:\n  #   adapter: lora\n" in text
+
+
+def test_a_merge_has_all_its_parents(tmp_path: Path, methods: Catalogue[Method]) -> None:
+    for name, weights in {"one": SFT, "two": GRPO, "base": BASE}.items():
+        write_model(tmp_path / name, weights)
+    write_model(tmp_path / "both", {n: (SFT[n] + GRPO[n]) / 2 for n in SFT})
+    (tmp_path / "both" / "mergekit_config.yml").write_text(
+        "models: [{model: one}, {model: ./two}]\nmerge_method: linear\n"
+    )
+    entries = written(discover([tmp_path], methods), tmp_path)["checkpoints"]
+    assert entries["both"] == {"path": "both", "parent": ["one", "two"], "method": "merge"}
+
+
+def test_a_student_is_asked_for_its_teacher(tmp_path: Path, methods: Catalogue[Method]) -> None:
+    small = {name: values for name, values in GRPO.items() if "layers.1" not in name}
+    write_model(tmp_path / "base", BASE)
+    write_model(tmp_path / "grpo", GRPO, tags=["grpo"], learning_rate=1e-3)
+    write_model(tmp_path / "small", small)
+    write_model(tmp_path / "student", trained(small, 9, 0.1), tags=["gkd"], learning_rate=1e-3)
+    discovery = discover([tmp_path], methods)
+    student = found_in(discovery)["student"]
+    assert student.parents.names == ("small",)
+    assert student.teacher.candidates == ("base", "grpo", "small")
+    written(discovery, tmp_path)
+    assert (
+        "# undecided, teacher: base or grpo or small (gkd learns"
+        in (tmp_path / "lineage.yaml").read_text()
+    )
+
+
+def test_cards_that_name_each_other_are_a_question(
+    tmp_path: Path, methods: Catalogue[Method]
+) -> None:
+    for name, other in (("one", "two"), ("two", "three"), ("three", "one"), ("self", "self")):
+        write_model(tmp_path / name, trained(BASE, hash(name) % 1000, 0.1))
+        (tmp_path / name / "README.md").write_text(
+            f"---\nbase_model: {other}\ntags: [trl, dpo]\n---\n"
+        )
+    discovery = discover([tmp_path], methods)
+    written(discovery, tmp_path)
+    assert discovery.questions >= 1
+
+
+def test_hostile_text_cannot_leave_its_comment(tmp_path: Path, methods: Catalogue[Method]) -> None:
+    evil = "x\\nengine: {name: evil}\\u2028checkpoints: {}\\x85lineage: evil"
+    write_model(tmp_path / "base", BASE)
+    write_model(tmp_path / "weird: [name] #\n\u2028evil: {}", SFT, tags=["sft"])
+    write_model(tmp_path / "dpo", GRPO)
+    (tmp_path / "dpo" / "README.md").write_text(
+        f'---\nbase_model: "{evil}"\ntags: [trl, dpo]\n---\n'
+    )
+    content = written(discover([tmp_path], methods), tmp_path)
+    assert set(content) == {"lineage", "checkpoints", "evaluate"}
+    assert content["lineage"] == "runs"
+    assert len(content["checkpoints"]) == 3
+
+
+def test_a_chain_longer_than_pythons_stack(tmp_path: Path, methods: Catalogue[Method]) -> None:
+    tiny: Weights = fresh(0, {"weight": (4, 4)})
+    for number in range(1100):
+        write_model(tmp_path / f"stage-{number}", trained(tiny, number, 0.1))
+        (tmp_path / f"stage-{number}" / "README.md").write_text(
+            f"---\nbase_model: stage-{number - 1}\n---\n"
+        )
+    discovery = discover([tmp_path], methods)
+    assert found_in(discovery)["stage-1099"].parents.names == ("stage-1098",)
+
+
+def test_nothing_found_says_what_a_checkpoint_is(
+    tmp_path: Path, methods: Catalogue[Method]
+) -> None:
+    with pytest.raises(ManifestError, match=r"no checkpoint in .*config\.json and \*\.safetensors"):
+        discover([tmp_path], methods)
+    (write_model(tmp_path / "bad", BASE) / "config.json").write_text("{")
+    with pytest.raises(ManifestError, match=r"bad: config\.json names no model_type"):
+        discover([tmp_path], methods)
+
+
+class Falling(Method):
+    name, title = "falling", "falls"
+
+    def declare(self, stage: StageSettings) -> Declaration:
+        return Declaration(Provenance.MIXED, Interface.REWARDS, (Role.CONSOLIDATION,), "")
+
+    def detect(self, directory: Path) -> Evidence | None:
+        raise ValueError("no luck")
+
+
+def test_a_plugin_that_raises_is_named(tmp_path: Path) -> None:
+    registry = load_plugins(installed=False).registry(["methods"])
+    registry.methods.add(Falling())
+    write_model(tmp_path / "base", BASE)
+    with pytest.raises(PluginError, match="no luck"):
+        discover([tmp_path], registry.methods)
