@@ -1,7 +1,7 @@
 """Write the generated pages of docs/reference: `python docs/generate.py`, or `--check` them.
 
 manifest.md comes from the pydantic models, cli.md from the commands' help, tables.md from the
-Arrow schemas. A test fails where a page is not what this script would write.
+Arrow schemas, methods.md from the method plugins. A test fails where a page is not what this script would write.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ checkpoints:
   grpo: {path: checkpoints/grpo, parent: sft, method: grpo, step: 400}
   lora: {adapter: checkpoints/lora, parent: sft, method: sft}    # a LoRA adapter on its parent
   sft-again: {path: checkpoints/sft, replicate: 1}               # the same weights again
-  student: {path: checkpoints/student, parent: base, teacher: grpo, method: sft}
-  merged:
-    path: checkpoints/merged
-    parent: [dpo, grpo]                          # a merge has several parents
-    method: {name: average, provenance: mixed, interface: token_targets, role: consolidation}
+  student: {path: checkpoints/student, parent: base, teacher: grpo, method: sequence_kd}
+  merged: {path: checkpoints/merged, parent: [dpo, grpo], method: merge}
+  own:
+    path: checkpoints/own
+    parent: sft
+    method: {name: our_trick, provenance: mixed, interface: rewards, role: policy_reshaping}
 evaluate:
   tasks:
     - arith_add                                  # a name, a group, a tag, or a path to a YAML
@@ -61,9 +62,12 @@ A manifest is one YAML file: a lineage of checkpoints, and what to evaluate each
 - **What is set where.** A task's own entry beats `evaluate`, `evaluate` beats the task's YAML. A
   key that a task's entry sets to `null` goes back to what the task's YAML says. A task for which
   nothing is set runs as its YAML says (mostly greedy, one sample) and then equals lm-eval.
-- **Methods.** `ptharness methods` lists them; a further key of `method: {{name: ..., ...}}` is an
-  option of the method. What a method declares is overridden by `provenance`, `interface` and `role`
-  of the checkpoint. A method that no plugin knows is declared in full, as `merged` is above.
+- **Methods.** [Methods](methods.md) and `ptharness methods` list them; a further key of
+  `method: {{name: ..., ...}}` is an option of the method. What a method declares is overridden by
+  `provenance`, `interface` and `role` of the checkpoint. A method that no plugin knows is declared
+  in full, as `our_trick` is above.
+- **Not by hand.** `ptharness discover DIR... -o lineage.yaml` writes a manifest from folders of
+  checkpoints and marks what it could not decide: [how, and how sure](../explanation/discovery.md).
 - **Support budget.** An explicit `support_budget: k` needs at least k + 1 samples. Without one,
   k is 16, and with fewer samples what depends on it stays undefined.
 - **YAML** here refuses what YAML usually lets pass: a key written twice, a key that is no text
@@ -249,11 +253,55 @@ def _arrow_kind(column: Any) -> str:
     return f"{text}{', never null' if not column.nullable else ''}"
 
 
+# --- methods.md -------------------------------------------------------------------------------
+
+METHODS_TEXT = """\
+The kinds of training stage, by the families of the survey arXiv 2604.07941, each a plugin like any
+third party's. `ptharness methods NAME` prints the same, with the reason and the literature. A
+method's *declaration* says whose trajectories a stage learns from (provenance), how the correction
+is attached (interface) and what the stage is meant to do (roles); it depends on the options, which
+stand beside the name: `method: {name: dpo, pairs: fresh_rollouts}`. What a stage really did is
+measured elsewhere and never overwrites it.
+
+What a family is *recognised by* is used by `ptharness check`, which holds the folders against what
+a manifest declares, and by `ptharness discover`
+([how, and what cannot be told apart](../explanation/discovery.md)).
+"""
+
+
+def methods_page() -> str:
+    """docs/reference/methods.md."""
+    import inspect
+
+    from ptharness.evidence import declare
+    from ptharness.methods import Method, StageSettings
+    from ptharness.plugins import load_plugins
+
+    catalogue = load_plugins(installed=False).registry(["methods"]).methods
+    lines = ["# Methods", "", METHODS_TEXT]
+    for entry in catalogue:
+        method = catalogue.get(entry.name)
+        detected = type(method).detect is not Method.detect
+        lines += [f"## {method.title}", "", inspect.getdoc(type(method)) or "", ""]
+        lines += ["| name | provenance | interface | roles | paper |", "|---|---|---|---|---|"]
+        for name in entry.names:
+            declared = declare(catalogue, StageSettings(name))
+            papers = [s for s in declared.sources if not s.startswith("arXiv:2604.07941")]
+            lines.append(
+                f"| `{name}` | {declared.provenance} | {declared.interface} | "
+                f"{', '.join(declared.roles)} | {papers[0] if name != entry.name else ''} |"
+            )
+        found = inspect.getdoc(type(method).detect) if detected else "Not recognised."
+        lines += ["", "Recognised by: " + " ".join((found or "").split()), ""]
+    return "\n".join(lines)
+
+
 # ----------------------------------------------------------------------------------------------
 
 PAGES: Mapping[str, Callable[[], str]] = {
     "manifest.md": manifest_page,
     "cli.md": cli_page,
+    "methods.md": methods_page,
     "tables.md": tables_page,
 }
 

@@ -86,8 +86,17 @@ def _describe(catalogue: Catalogue[Method], name: str) -> dict[str, Any]:
         "sources": list(declared.sources),
         "plugin": entry.origin.plugin,
         "distribution": entry.origin.distribution,
+        "recognised_by": _recognised_by(method),
         "help": inspect.getdoc(type(method)) or "",
     }
+
+
+def _recognised_by(method: Method) -> str:
+    from ptharness.methods import Method as Base
+
+    if type(method).detect is Base.detect:
+        return "nothing"
+    return " ".join((inspect.getdoc(type(method).detect) or "").split())
 
 
 def _explain(catalogue: Catalogue[Method], name: str, as_json: bool) -> int:
@@ -105,6 +114,7 @@ def _explain(catalogue: Catalogue[Method], name: str, as_json: bool) -> int:
             ("roles", ", ".join(described["roles"])),
             ("reason", described["reason"]),
             ("sources", "\n".join(described["sources"])),
+            ("recognised by", described["recognised_by"]),
             ("from", entry.origin),
         ],
     )
