@@ -1,7 +1,8 @@
 """Write the generated pages of docs/reference: `python docs/generate.py`, or `--check` them.
 
 manifest.md comes from the pydantic models, cli.md from the commands' help, tables.md from the
-Arrow schemas, methods.md from the method plugins. A test fails where a page is not what this script would write.
+Arrow schemas, methods.md from the method plugins. A test fails where a page is not what this
+script would write.
 """
 
 from __future__ import annotations

@@ -306,7 +306,9 @@ class Session:
                 # Hours of generation are not lost to a plugin that cannot read a folder.
                 self.fail(Failure(checkpoint.name, "", "evidence", str(error)))
         return {
-            name: "; ".join(f"{e.method}: {e.found}" for e in evidence)
+            name: "; ".join(
+                f"{e.method}: {e.found}" for e in evidence if e.strength == evidence[0].strength
+            )
             for name, evidence in found.items()
             if evidence
         }
