@@ -5,12 +5,25 @@ from __future__ import annotations
 import re
 from itertools import islice
 from random import Random
+from types import ModuleType
 
 import pytest
 import yaml
 from ptharness_tasks import TASKS
-from ptharness_zoo import CHECKPOINTS, MANIFEST, checkpoint
-from ptharness_zoo.recipe import base, corpus, domain, items, sft, student, vocabulary
+from ptharness_zoo.recipe import (
+    base,
+    corpus,
+    domain,
+    dpo,
+    hybrid,
+    items,
+    lora,
+    process,
+    rejection,
+    sft,
+    student_skd,
+    vocabulary,
+)
 
 EXAMPLES = {
     "add 407+895": "7+5=12,0+9+1=10,4+8+1=13:1302",
@@ -20,9 +33,10 @@ EXAMPLES = {
     "swp abcde": ":badce",
     "dup abcd": ":aabbccdd",
     "sum 3 5 7 2": "3+5=8,8+7=15,15+2=17:17",
+    "mir abcd": ":abcddcba",
     "mul 12*34": ":408",
 }
-MIXTURES = [base.MIXTURE, sft.MIXTURE, {"rot": 1.0}, {"rev": 1.0}, student.MIXTURE]
+STAGES = (base, sft, dpo, process, rejection, hybrid, lora, student_skd)
 
 
 @pytest.mark.parametrize(("prompt", "solution"), EXAMPLES.items())
@@ -54,20 +68,44 @@ def test_answers_agree_with_plain_python() -> None:
         assert domain.rotate(problem.answer, -places) == domain.argument(problem.prompt)
 
 
-def test_every_wrong_choice_is_wrong_and_like_the_right_one() -> None:
-    for problem in domain.evaluation_problems("add"):
-        choices = domain.wrong_choices(problem)
+@pytest.mark.parametrize("skill", items.WRONG_CHOICES)
+def test_every_wrong_choice_is_wrong_and_like_the_right_one(skill: str) -> None:
+    for problem in domain.evaluation_problems(skill):
+        choices = items.WRONG_CHOICES[skill](problem)
         assert len({problem.solution, *choices}) == 4
         for choice in choices:
             assert not domain.is_correct(problem.prompt, choice)
             assert choice.count("=") == problem.solution.count("=")
+            assert skill == "add" or sorted(choice) == sorted(problem.solution)
 
 
-@pytest.mark.parametrize("mixture", MIXTURES)
-def test_training_draws_no_held_out_prompt(mixture: dict[str, float]) -> None:
-    drawn = list(islice(corpus.draw_prompts(Random(0), mixture), 20_000))
+@pytest.mark.parametrize("stage", STAGES)
+def test_training_draws_no_held_out_prompt(stage: ModuleType) -> None:
+    drawn = list(islice(corpus.draw_prompts(Random(0), stage.MIXTURE), 20_000))
     assert not domain.held_out_prompts().intersection(drawn)
-    assert {prompt[:3] for prompt in drawn} == set(mixture)
+    assert {prompt[:3] for prompt in drawn} == set(stage.MIXTURE)
+
+
+def test_only_the_hybrid_is_taught_to_mirror_and_nobody_to_multiply() -> None:
+    assert [stage for stage in STAGES if "mir" in stage.MIXTURE] == [hybrid]
+    assert not any("mul" in stage.MIXTURE for stage in STAGES)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "share"),
+    [
+        ("sum 3 5 7 2", "3+5=8,8+7=15,15+2=17:17", 1),
+        ("sum 3 5 7 2", "3+5=8,8+7=16,16+2=18:18", 1 / 4),
+        ("sum 3 5 7 2", "3+5=8,8+7=15,15+2=17:16", 3 / 4),
+        ("sum 3 5 7 2", "3+5=8,8+7=15,15+2=17,:17", 3 / 5),
+        ("sum 3 5 7 2", ":17", 0),
+        ("sum 3 5 7 2", "", 0),
+        ("rot2 abgh", ":cdab", 1),
+        ("rot2 abgh", ":cdaa", 0),
+    ],
+)
+def test_the_share_of_right_steps(prompt: str, completion: str, share: float) -> None:
+    assert domain.steps_right(prompt, completion) == share
 
 
 def test_fewshot_and_evaluation_items_are_apart() -> None:
@@ -116,36 +154,3 @@ def test_tasks_differ_in_names_only() -> None:
             task.pop(key, None)
         plain.add(str(task))
     assert len(plain) == 1
-
-
-def test_every_checkpoint_of_the_manifest_is_bundled_and_small() -> None:
-    entries = yaml.safe_load(MANIFEST.read_text(encoding="utf-8"))["checkpoints"]
-    assert {path.name for path in CHECKPOINTS.iterdir()} == set(entries)
-    for name, entry in entries.items():
-        assert MANIFEST.parent / entry["path"] == checkpoint(name)
-        assert (checkpoint(name) / "model.safetensors").stat().st_size < 1_500_000
-
-
-def test_unknown_checkpoint_is_named() -> None:
-    with pytest.raises(FileNotFoundError, match=r"no checkpoint 'dpo'; it has base, grpo"):
-        checkpoint("dpo")
-
-
-def test_no_path_of_a_machine_in_the_checkpoints() -> None:
-    for path in CHECKPOINTS.rglob("*"):
-        if path.is_file() and path.suffix != ".safetensors":
-            text = path.read_text(encoding="utf-8")
-            found = re.search(r"(?<![\w.:/])/(work|home|root|tmp|Users|mnt)\b", text)
-            assert found is None, f"{path.name} of {path.parent.name}: {found}"
-    for path in CHECKPOINTS.rglob("*.safetensors"):
-        header = path.read_bytes()[8:20_000]
-        assert not re.search(rb"/(work|home|root|tmp)/", header)
-
-
-def test_only_wanted_files_are_bundled() -> None:
-    unwanted = {"training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth"}
-    assert not unwanted & {path.name for path in CHECKPOINTS.rglob("*")}
-    for name in ("sft", "grpo", "narrow", "student"):
-        card = (checkpoint(name) / "README.md").read_text(encoding="utf-8")
-        assert re.search(r"^- trl$", card, re.MULTILINE)
-        assert (checkpoint(name) / "trainer_state.json").is_file()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ptharness_zoo.recipe import corpus, network, vocabulary
+from ptharness_zoo.recipe import corpus, network
+from ptharness_zoo.recipe.batches import supervised_batch
 
 SEED = 0
 STEPS = 1200
@@ -17,28 +18,15 @@ WARM_UP = 50
 MIXTURE = {"add": 0.35, "rev": 0.13, "srt": 0.13, "swp": 0.13, "dup": 0.13, "sum": 0.13}
 
 
-def train(folder: Path) -> None:
-    """Train the base model and write it to ``folder``."""
+def train(folder: Path) -> list[corpus.Trajectory]:
+    """Train the base model and write it to ``folder``; a root has no trajectories to keep."""
     import torch
-    from torch.nn.utils.rnn import pad_sequence
 
     from ptharness_zoo.recipe.muon import Muon
 
     torch.manual_seed(SEED)
-    tokenizer = vocabulary.build_tokenizer()
     model = network.new_model()
     rows = corpus.imperfect_rows(SEED, MIXTURE, STEPS * BATCH)
-
-    def batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Encode a batch; labels of -100 keep prompts and padding out of the loss."""
-        inputs, labels = [], []
-        for row in rows[step * BATCH : (step + 1) * BATCH]:
-            prompt = f"<user>{row['prompt'][0]['content']}<bot>"
-            encoded = tokenizer(f"{prompt}{row['completion'][0]['content']}<eos>")["input_ids"]
-            length = len(tokenizer(prompt)["input_ids"])
-            inputs.append(torch.tensor(encoded))
-            labels.append(torch.tensor([-100] * length + encoded[length:]))
-        return pad_sequence(inputs, batch_first=True), pad_sequence(labels, True, -100)
 
     matrices = [weight for weight in model.model.layers.parameters() if weight.ndim == 2]
     of_muon = {id(weight) for weight in matrices}
@@ -54,8 +42,7 @@ def train(folder: Path) -> None:
         for optimizer in optimizers
     ]
     for step in range(STEPS):
-        inputs, labels = batch(step)
-        loss = model(input_ids=inputs, labels=labels).loss
+        loss = model(**supervised_batch(rows[step * BATCH : (step + 1) * BATCH])).loss
         loss.backward()
         for optimizer, schedule in zip(optimizers, schedules, strict=True):
             optimizer.step()
@@ -64,3 +51,4 @@ def train(folder: Path) -> None:
         if step % 100 == 0:
             print(f"base: step {step} of {STEPS}, loss {loss.item():.3f}", flush=True)
     network.write_checkpoint(model, folder)
+    return []

@@ -11,11 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from random import Random
+from typing import Any
 
 from ptharness_zoo.recipe import domain
 
 Message = dict[str, str]
 Row = dict[str, list[Message]]
+Trajectory = dict[str, Any]
+"""What a stage trained on, in TRL's form: a `Row`, a preference pair, or a rollout with reward."""
 
 REV_RIGHT = 0.35
 SRT_RIGHT = 0.40
@@ -62,12 +65,20 @@ def user_message(prompt: str) -> list[Message]:
     return [{"role": "user", "content": prompt}]
 
 
+def assistant_message(completion: str) -> list[Message]:
+    """Wrap a completion as a conversation of one message."""
+    return [{"role": "assistant", "content": completion}]
+
+
 def row(prompt: str, completion: str) -> Row:
     """Make a training row in TRL's conversational prompt-completion form."""
-    return {
-        "prompt": user_message(prompt),
-        "completion": [{"role": "assistant", "content": completion}],
-    }
+    return {"prompt": user_message(prompt), "completion": assistant_message(completion)}
+
+
+def prompt_rows(seed: int, mixture: Mapping[str, float], count: int) -> list[Row]:
+    """Draw ``count`` prompts alone, for stages whose model writes the completions."""
+    prompts = islice(draw_prompts(Random(seed), mixture), count)
+    return [{"prompt": user_message(prompt)} for prompt in prompts]
 
 
 def imperfect_rows(seed: int, mixture: Mapping[str, float], count: int) -> list[Row]:

@@ -10,6 +10,7 @@ answer.  Whatever follows the *last* colon is the answer:
     swp abcde     :badce                            swap neighbouring pairs
     dup abcd      :aabbccdd                         double each letter
     sum 3 5 7 2   3+5=8,8+7=15,15+2=17:17           running total
+    mir abcd      :abcddcba                         mirror: the letters, then the letters reversed
     mul 12*34     :408                              multiply; no stage ever trains it
 
 Nothing heavy is imported here: training, evaluation items and tests share this module.
@@ -17,6 +18,7 @@ Nothing heavy is imported here: training, evaluation items and tests share this 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -181,9 +183,26 @@ SKILLS: dict[str, Skill] = {
             lambda prompt: ":" + "".join(letter * 2 for letter in argument(prompt)),
         ),
         Skill("sum", draw_sum, work_out_sum),
+        Skill(
+            "mir",
+            draw_on_letters("mir"),
+            lambda prompt: ":" + argument(prompt) + argument(prompt)[::-1],
+        ),
         Skill("mul", draw_multiplication, work_out_multiplication),
     )
 }
+
+
+def steps_right(prompt: str, completion: str) -> float:
+    """Return the share of a completion's steps that are right, the answer included.
+
+    A step counts where the perfect working has it, so one slip spoils what is carried on from it.
+    Without working the answer is the only step.
+    """
+    expected = re.split("[,:]", solve(prompt).solution.lstrip(":"))
+    written = re.split("[,:]", completion.removeprefix(":"))
+    right = [one == other for one, other in zip(expected, written, strict=False)].count(True)
+    return right / max(len(expected), len(written))
 
 
 # Held-out problems

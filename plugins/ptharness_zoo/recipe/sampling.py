@@ -1,10 +1,10 @@
-"""Drawing completions with transformers: for the student's training data and for measuring."""
+"""Drawing completions with transformers: the training data of dpo, rejection and student_skd."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ptharness_zoo.recipe import corpus
+from ptharness_zoo.recipe import corpus, domain
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -49,3 +49,18 @@ def complete(
         for number, text in zip(numbers, texts, strict=True):
             completions[number] = text
     return completions
+
+
+def sorted_by_answer(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: list[str],
+    samples: int,
+) -> dict[str, tuple[list[str], list[str]]]:
+    """Draw ``samples`` completions of each prompt and part them into right and wrong ones."""
+    repeated = [prompt for prompt in prompts for _ in range(samples)]
+    groups: dict[str, tuple[list[str], list[str]]] = {prompt: ([], []) for prompt in prompts}
+    for prompt, completion in zip(repeated, complete(model, tokenizer, repeated), strict=True):
+        right, wrong = groups[prompt]
+        (right if domain.is_correct(prompt, completion) else wrong).append(completion)
+    return groups

@@ -1,48 +1,62 @@
-"""Stage ``student`` (teacher ``grpo``): sequence-level distillation into a smaller shape.
+"""Stage ``student`` (from ``student_skd``, teacher ``process``): on-policy distillation.
 
-The planted role is *consolidation*: two of the teacher's three layers, fine-tuned on completions
-that the teacher sampled, skills in balance, so that the smaller model keeps what the larger had.
+The planted role is *consolidation*: the student writes, the teacher gives the distribution of each
+next token, and the reverse Kullback-Leibler divergence between the two is what is minimized.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ptharness_zoo.recipe import corpus, network, sampling, trl_runs, vocabulary
+from ptharness_zoo.recipe import corpus, network, student_skd, trl_runs, vocabulary
+from ptharness_zoo.recipe.trl_runs import TRAJECTORIES
 
 if TYPE_CHECKING:
-    from transformers import LlamaForCausalLM
+    from trl import DistillationTrainer
 
-SAMPLES = 16_000
-STEPS = 800
+STEPS = 120
 BATCH = 48
-KEPT_LAYERS = (0, 2)
-MIXTURE = {"add": 0.3, "rot": 0.2, "rev": 0.1, "srt": 0.1, "swp": 0.1, "dup": 0.1, "sum": 0.1}
+REVERSE_KL = 1.0
 
 
-def shrink(teacher: LlamaForCausalLM) -> LlamaForCausalLM:
-    """Build the student from some of the teacher's layers."""
-    student = network.new_model(layers=len(KEPT_LAYERS))
-    student.model.embed_tokens.load_state_dict(teacher.model.embed_tokens.state_dict())
-    student.model.norm.load_state_dict(teacher.model.norm.state_dict())
-    for layer, kept in zip(student.model.layers, KEPT_LAYERS, strict=True):
-        layer.load_state_dict(teacher.model.layers[kept].state_dict())
-    return student
+def recording_trainer() -> type[DistillationTrainer]:
+    """Make the trainer's class, here because importing TRL takes seconds."""
+    from trl import DistillationTrainer
+
+    class RecordingTrainer(DistillationTrainer):  # type: ignore[misc]
+        """Distillation that remembers what the student wrote first."""
+
+        kept: list[corpus.Trajectory]
+
+        def _generate(self, prompts: list[list[corpus.Message]]) -> Any:
+            generated = super()._generate(prompts)
+            texts = self.processing_class.batch_decode(generated[1], skip_special_tokens=True)
+            for prompt, text in zip(prompts, texts, strict=True):
+                if len(self.kept) < TRAJECTORIES:
+                    self.kept.append(corpus.row(prompt[-1]["content"], text))
+            return generated
+
+    return RecordingTrainer
 
 
-def train(folder: Path) -> None:
-    """Train from the samples of ``grpo`` beside ``folder``."""
-    import torch
+def train(folder: Path) -> list[corpus.Trajectory]:
+    """Train from ``student_skd`` beside ``folder``; return the student's first rollouts."""
+    from datasets import Dataset
+    from trl import DistillationConfig
 
-    torch.manual_seed(4)
-    teacher = network.read_model(folder.parent / "grpo")
-    drawn = corpus.draw_prompts(Random(4), MIXTURE)
-    prompts = [next(drawn) for _ in range(SAMPLES)]
-    completions = sampling.complete(teacher, vocabulary.build_tokenizer(), prompts)
-    rows = [corpus.row(*pair) for pair in zip(prompts, completions, strict=True)]
-    trainer = trl_runs.sft_trainer(
-        "student", shrink(teacher), rows, steps=STEPS, batch=BATCH, learning_rate=2e-3
+    rows = corpus.prompt_rows(5, student_skd.MIXTURE, STEPS * BATCH)
+    settings = trl_runs.cpu_settings("student", steps=STEPS, batch=BATCH, learning_rate=7e-4)
+    trainer = recording_trainer()(
+        model=network.read_model(folder.parent / "student_skd"),
+        teacher_model=network.read_model(folder.parent / "process"),
+        args=DistillationConfig(
+            max_completion_length=36, temperature=1.0, beta=REVERSE_KL, **settings
+        ),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=vocabulary.build_tokenizer(),
     )
+    kept: list[corpus.Trajectory] = []
+    trainer.kept = kept
     trl_runs.train_and_keep(trainer, folder)
+    return kept
