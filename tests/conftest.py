@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import struct
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from ptharness.testing import write_checkpoint, write_safetensors
+
+__all__ = ["MANIFEST", "write_checkpoint", "write_safetensors"]
 
 MANIFEST = """\
 lineage: demo
@@ -22,23 +24,6 @@ evaluate:
   temperature: 1.0
 engine: {name: fake}
 """
-
-
-def write_safetensors(path: Path, value: float = 0.0) -> None:
-    """A whole safetensors file with one tensor of one number."""
-    header = {"weight": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}
-    text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + struct.pack("<f", value))
-
-
-def write_checkpoint(folder: Path, **config: object) -> Path:
-    """A folder that passes for a checkpoint until an engine looks into it."""
-    folder.mkdir(parents=True)
-    shape = {"model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1}
-    (folder / "config.json").write_text(json.dumps(shape | config))
-    (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"a": 0}}}))
-    write_safetensors(folder / "model.safetensors", float(len(str(folder))))
-    return folder
 
 
 @pytest.fixture

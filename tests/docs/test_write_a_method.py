@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,11 @@ from ptharness.manifest import read_manifest
 from ptharness.plugins import load_plugins
 from ptharness.resolve import resolve
 from ptharness.taxonomy import Provenance
-from tests.conftest import write_checkpoint
+from ptharness.testing import leave_card, write_checkpoint
 
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "write-a-method.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "how-to" / "write-a-method.md"
+METHOD = DOCS / "examples" / "ptharness-echo" / "ptharness_echo" / "method.py"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -27,18 +31,21 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             name, _, content = text.partition("\n")
             (tmp_path / name.removeprefix("# ")).write_text(content)
     write_checkpoint(tmp_path / "base")
-    write_checkpoint(tmp_path / "echo")
-    (tmp_path / "echo" / "echo.json").write_text("{}")
+    leave_card(write_checkpoint(tmp_path / "echo"), "echo")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_the_commands_of_the_page_work(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def commands(program: str) -> list[list[str]]:
+    """The words after the program's name, of every command of the page that starts with it."""
     blocks = [text for language, text in BLOCK.findall(PAGE.read_text()) if language == "console"]
-    commands = [line.split()[2:] for block in blocks for line in block.splitlines()]
-    assert len(commands) == 3
+    lines = [line.removeprefix("$ ").split() for block in blocks for line in block.splitlines()]
+    return [line[1:] for line in lines if line[0] == program]
+
+
+def test_the_commands_of_the_page_work(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     outputs = []
-    for command in commands:
+    for command in commands("ptharness"):
         assert main(command) == 0
         outputs.append(capsys.readouterr().out)
     explained, listed, checked = outputs
@@ -46,6 +53,23 @@ def test_the_commands_of_the_page_work(folder: Path, capsys: pytest.CaptureFixtu
     assert "echo_method" in listed
     assert "off_policy" in checked
     assert "0 problems, 0 warnings" in checked
+
+
+def test_the_contract_of_the_page_is_kept(folder: Path) -> None:
+    [words] = commands("python")
+    ran = subprocess.run(
+        [sys.executable, *words, "-q", "-p", "no:cacheprovider"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout
+    assert "skipped" not in ran.stdout
+
+
+def test_the_page_shows_the_file_of_the_example(folder: Path) -> None:
+    assert (folder / "echo_method.py").read_text() == METHOD.read_text()
 
 
 def test_the_method_follows_its_settings(folder: Path) -> None:

@@ -1,0 +1,1 @@
+"""An example of a distribution that extends ptharness; docs/how-to/ship-a-plugin.md explains it."""

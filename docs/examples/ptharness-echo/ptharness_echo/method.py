@@ -1,0 +1,52 @@
+"""Echo training: the learner's own answers, ranked by length (an example, not a paper)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ptharness.errors import ManifestError
+from ptharness.hookspecs import hookimpl
+from ptharness.leftovers import read_leftovers
+from ptharness.methods import Declaration, Evidence, Method, StageSettings
+from ptharness.taxonomy import Interface, Provenance, Role
+
+if TYPE_CHECKING:
+    from ptharness.registry import Registry
+
+
+class Echo(Method):
+    """Answers of the learner are ranked by length.
+
+    Options: `answers` (fresh, kept): whether they are sampled anew at each step.
+    """
+
+    name = "echo"
+    title = "Echo training"
+    aliases = ("short_echo",)
+    options = ("answers",)
+
+    def declare(self, stage: StageSettings) -> Declaration:
+        answers = stage.options.get("answers", "fresh")
+        if answers not in ("fresh", "kept"):
+            raise ManifestError(f"option 'answers' is {answers!r}; legal: fresh, kept")
+        return Declaration(
+            Provenance.ON_POLICY if answers == "fresh" else Provenance.OFF_POLICY,
+            Interface.RANKED_PREFERENCES,
+            (Role.POLICY_RESHAPING,),
+            reason="it chooses by length among answers that the learner gives anyway",
+            sources=("our internal note 17",),
+        )
+
+    def detect(self, directory: Path) -> Evidence | None:
+        left = read_leftovers(directory)
+        if "echo" in left.tags:
+            return Evidence(self.name, strength=0.9, found="README.md is tagged echo")
+        if "echo/length" in left.logged:
+            return Evidence(self.name, strength=0.7, found="trainer_state.json logs echo/length")
+        return None
+
+
+@hookimpl
+def ptharness_register_methods(registry: Registry) -> None:
+    registry.methods.add(Echo())
