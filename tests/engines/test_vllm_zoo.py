@@ -24,7 +24,8 @@ pytestmark = pytest.mark.vllm
 pytest.importorskip("vllm")
 
 CHECKPOINTS = Path(ptharness_zoo.__file__).parent / "checkpoints"
-SHARED = ("base", "sft", "grpo", "narrow", "base")
+SHARED = ("base", "sft", "nudge", "hybrid", "narrow", "base")
+"""`nudge` is nearly `sft`: a swap between them that does nothing must be noticed all the same."""
 SETTINGS = EngineSettings("vllm", {"dtype": "float32"}, needed_tokens=128)
 
 
@@ -52,9 +53,12 @@ def test_one_start_serves_the_lineage(engine: VllmEngine) -> None:
         assert (report.how, report.verified) == ("swap" if position else "cold", True)
         assert_equals_transformers(engine, CHECKPOINTS / name, stops=(4,))
         swapped[name] = answers(engine)
-    report = engine.load(at(CHECKPOINTS / "student"))
+    report = engine.load(at(CHECKPOINTS / "student_skd"))
     assert (report.how, report.verified) == ("cold", True)
     assert "another architecture" in report.reason
+    assert_equals_transformers(engine, CHECKPOINTS / "student_skd", stops=(4,))
+    report = engine.load(at(CHECKPOINTS / "student"))
+    assert (report.how, report.verified) == ("swap", True)
     assert_equals_transformers(engine, CHECKPOINTS / "student", stops=(4,))
     for name, expected in swapped.items():
         engine.close()
