@@ -102,7 +102,7 @@ def train(stages: Sequence[Stage], out: Path, watcher: Watcher) -> None:
 
 def child_command(stage: Stage) -> list[str]:
     """What trains a stage in the current folder."""
-    return [sys.executable, "-m", "ptharness_zoo.recipe.one_stage", stage.name]
+    return [sys.executable, "-P", "-m", "ptharness_zoo.recipe.one_stage", stage.name]
 
 
 def _start_ready(waiting: list[Stage], running: list[Running], out: Path, watcher: Watcher) -> None:

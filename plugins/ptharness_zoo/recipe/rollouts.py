@@ -27,7 +27,7 @@ class Rollouts:
         self.kept: list[corpus.Trajectory] = []
 
     def __call__(self, prompts: Conversations, completions: Conversations, **_: Any) -> list[float]:
-        """Score each completion, which is a conversation or (online DPO) may be plain text."""
+        """Score the first message of each completion by the last of its prompt."""
         rewards = []
         for prompt, completion in zip(prompts, completions, strict=True):
             reward = self._score(prompt[-1]["content"], completion[0]["content"])
