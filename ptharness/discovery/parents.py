@@ -56,8 +56,8 @@ class Node:
 class Placing:
     """Where a checkpoint belongs: `parent` None where it starts a tree.
 
-    `others` are the parents that cannot be ruled out, with their distances; `twins` have nearly
-    the same weights as the parent.
+    `others` are the parents that cannot be ruled out, with their distances; `twins` come from the
+    parent and have nearly its weights.
     """
 
     parent: str | None
@@ -182,7 +182,11 @@ class _Tree:
             (c for c in plausible if self.far[child, c] <= SAME * nearest), key=self.order.index
         )
         distance = float(self.far[child, parent])
-        twins = [c for c in candidates if c != parent and self.far[parent, c] < TWIN * distance]
+        twins = [
+            c
+            for c in candidates
+            if self.far[parent, c] < TWIN * distance and self._comes_after(c, parent)
+        ]
         others = {c for c in plausible if c != parent and c not in twins}
         others |= self._possible_reversals(child, parent)
         ranked = sorted((float(self.far[child, other]), self.names[other]) for other in others)
@@ -227,6 +231,11 @@ class _Tree:
             return 0.0
         across = self.far[one, other]
         return float((to_one**2 + to_other**2 - across**2) / (2 * to_one * to_other))
+
+    def _comes_after(self, number: int, other: int) -> bool:
+        """Whether a node surely comes from one of nearly the same weights, not it from the node."""
+        above = self.parent.get(other)
+        return number != other and (above is None or not self._reachable(number, above))
 
     def _reachable(self, child: int, parent: int) -> bool:
         return bool(self.far[child, parent] <= self.reach[child])
