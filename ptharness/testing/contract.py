@@ -57,7 +57,7 @@ class MethodContract:
     """Files that `detect` reads beside those that frameworks usually leave."""
 
     most_seconds: ClassVar[float] = 10.0
-    """How long one look into one folder may take; usually it is milliseconds."""
+    """How long one look into one folder may compute; usually it is milliseconds."""
 
     def leave(self, folder: Path) -> None:
         """Write into `folder` what training leaves. Override it where `detect` is written."""

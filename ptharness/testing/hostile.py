@@ -137,6 +137,13 @@ def a_yaml_bomb(place: Place) -> None:
     place.card(f"{bomb}\ntags: *b29")
 
 
+def long_lists(place: Place) -> None:
+    """Small files with more values than anybody writes by hand."""
+    values = ", ".join(["x"] * 5_000)
+    place.fill(f"[{values}]")
+    place.card(f"tags: [{values}]")
+
+
 def a_card_of_megabytes(place: Place) -> None:
     place.card("tags: [trl]\ntext: " + "x" * 5_000_000)
 
@@ -160,7 +167,7 @@ OCCASIONS: dict[str, Callable[[Place], None]] = {
     for fill in (
         *(broken_json, broken_yaml, other_shapes, nested_brackets, nul_bytes, no_text),
         *(empty_files, folders_for_files, links_in_a_loop, pipes, forbidden_files),
-        *(a_pickle_that_runs, yaml_that_runs, code_that_runs, a_yaml_bomb),
+        *(a_pickle_that_runs, yaml_that_runs, code_that_runs, a_yaml_bomb, long_lists),
         *(a_card_of_megabytes, a_log_of_megabytes, many_files),
     )
 }

@@ -10,7 +10,6 @@ import itertools
 import json
 import pickle
 import sys
-import time
 import zipfile
 from pathlib import Path
 from types import ModuleType
@@ -296,7 +295,7 @@ class Dawdles(Sound):
 
     def detect(self, directory: Path) -> Evidence | None:
         if directory.is_dir():
-            time.sleep(0.001 * len(list(directory.iterdir())))
+            sum(number for _ in directory.iterdir() for number in range(10_000))
         return super().detect(directory)
 
 

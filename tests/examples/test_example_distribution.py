@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,7 @@ class Environment:
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     """`make install` without the tools, ptharness as a wheel, and the example as the page says."""
     made = Environment(tmp_path_factory.mktemp("example"))
     # The Makefile knows which torch and which pins this machine needs.
@@ -81,7 +82,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     [wheel] = (made.folder / "wheels").glob("ptharness-*.whl")
     made("python", "-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", wheel)
     made.follow(INSTALL)
-    return made
+    yield made
+    shutil.rmtree(made.venv)  # gigabytes, which pytest would keep for three runs
 
 
 def lend_bytecode(venv: Path) -> None:

@@ -28,16 +28,13 @@ def lengths(results: Path, as_json: bool) -> int:
 
     samples = Results(results).read("samples", ["checkpoint", "task", "completion_tokens"])
     means = samples.groupby(["checkpoint", "task"], observed=True).completion_tokens.mean()
-    rows = [
-        {"checkpoint": checkpoint, "task": task, "mean_completion_tokens": mean}
-        for (checkpoint, task), mean in means.dropna().items()
-    ]
+    rows = means.dropna().rename("mean_completion_tokens").reset_index().to_dict("records")
     if as_json:
         print_json(rows)
         return 0
     print_table(
         ("checkpoint", "task", "mean completion tokens"),
-        [(*list(row.values())[:2], f"{row['mean_completion_tokens']:.1f}") for row in rows],
+        [(*names, f"{mean:.1f}") for *names, mean in (row.values() for row in rows)],
     )
     return 0
 
