@@ -19,7 +19,7 @@ from ptharness.discovery.weights import (
 from ptharness.errors import CheckpointError, ManifestError
 from ptharness.evidence import declare, gather_evidence
 from ptharness.fingerprint import tokenizer_digest, weights_digest
-from ptharness.leftovers import read_leftovers
+from ptharness.leftovers import read_leftovers, step_of
 from ptharness.methods import Evidence, Method, StageSettings
 from ptharness.registry import Catalogue
 from ptharness.taxonomy import Interface
@@ -107,6 +107,7 @@ class _Search:
         self.passed_over: list[PassedOver] = []
         self.originals: dict[str, str] = {}
         self.heads = self._heads()
+        self.heads_of_steps = {head for name, head in self.heads.items() if head != name}
 
     def _heads(self) -> dict[str, str]:
         """The checkpoint that stands for its stage, for every folder: the last of its steps."""
@@ -231,6 +232,9 @@ class _Search:
         elif head != name:
             notes.append(f"a step of {head}, whose parent and method it has")
         answer = parents[head]
+        step = folder.step
+        if step is None and head in self.heads_of_steps:
+            step = read_leftovers(folder.directory).step
         method = self._method(head) if answer.names or self.evidence[head] else Answer()
         if not answer.names and self._is_trained(head):
             answer = replace(answer, is_decided=False)
@@ -240,7 +244,7 @@ class _Search:
             name,
             folder.directory,
             folder.is_adapter,
-            folder.step,
+            step,
             1 + sorted(n for n, o in self.originals.items() if o == original).index(name)
             if original
             else 0,
@@ -334,7 +338,8 @@ def _parents_first(found: Sequence[Found]) -> tuple[Found, ...]:
                 depths[trail.pop()] = 1 + max((depths[parent] for parent in above), default=-1)
 
     def key(checkpoint: Found) -> tuple[bool, int, str, float, str]:
-        stage = checkpoint.directory.parent if checkpoint.step is not None else checkpoint.directory
+        is_step = step_of(checkpoint.directory.name) is not None
+        stage = checkpoint.directory.parent if is_step else checkpoint.directory
         step = float("inf") if checkpoint.step is None else checkpoint.step
         unplaced = not checkpoint.parents.names and not checkpoint.parents.is_decided
         return unplaced, depths[checkpoint.name], str(stage), step, checkpoint.name

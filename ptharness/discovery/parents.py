@@ -34,8 +34,9 @@ FAR = 2.0
 TWIN = 1 / 20
 """Two candidates this near each other, in units of their distance, are one for this question."""
 
-ALIKE = 0.6
-"""Cosine of two siblings' updates above which their common parent is implausible."""
+ALIKE = 0.9
+"""Cosine of two siblings' updates above which their common parent is implausible: two stages of
+the zoo that learn the same skill by different losses have one of 0.78."""
 
 UNDONE = 0.25
 """Cosine above which a stage would undo the one before it: no chain."""

@@ -83,7 +83,7 @@ def test_a_lineage_is_found_with_its_steps_copies_and_adapters(
             "method": "grpo",
             "step": 40,
         },
-        "grpo": {"path": "grpo", "parent": "sft", "method": "grpo"},
+        "grpo": {"path": "grpo", "parent": "sft", "method": "grpo", "step": 100},
         "lora": {"adapter": "lora", "parent": "sft", "method": "sft"},
     }
     assert [(left.directory.name, left.reason) for left in discovery.passed_over] == [

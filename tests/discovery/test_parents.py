@@ -45,7 +45,9 @@ def test_a_chain_and_a_star_are_found() -> None:
         "dpo": "sft",
         "deep": "grpo",
     }
-    assert all(placing.is_decided for placing in placings.values())
+    # A grandchild may as well be a sibling that learned the same: it is a question.
+    assert {name for name, placing in placings.items() if not placing.is_decided} == {"deep"}
+    assert possible(placings["deep"]) == {"grpo", "sft"}
 
 
 @pytest.mark.parametrize("has_logs", [True, False])
@@ -82,7 +84,7 @@ def test_what_is_decided_is_right(correlated: bool, has_logs: bool) -> None:
     assert asked == 60 * 9
     assert wrong == 0
     assert lost == 0 if has_logs or not correlated else lost < 0.01 * asked
-    assert decided > (0.4 if has_logs else 0.2) * asked
+    assert decided > (0.3 if has_logs else 0.15) * asked
 
 
 def test_a_log_of_tiny_steps_rules_out_a_far_parent() -> None:
