@@ -12,6 +12,7 @@ import json
 import os
 import pickletools
 import zipfile
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,6 +21,9 @@ from pathlib import Path
 from typing import Any
 
 MOST_CARD_BYTES = 1_000_000
+MOST_FRONT_MATTER = 100_000
+"""Characters; YAML is slow to read, and a card's results make it long but not this long."""
+
 MOST_STATE_BYTES = 50_000_000
 MOST_CONFIG_BYTES = 10_000_000
 MOST_ARGUMENTS_BYTES = 1_000_000
@@ -154,13 +158,13 @@ def _merged(path: Path) -> tuple[str, ...]:
     from ptharness.safe_yaml import YamlError, parse_yaml, read_text
 
     try:
-        content = parse_yaml(read_text(path, MOST_CARD_BYTES))
+        content = parse_yaml(read_text(path, MOST_FRONT_MATTER))
     except YamlError:
         return ()
     names: list[str] = []
-    waiting = [content]
+    waiting = deque([content])
     while waiting:
-        value = waiting.pop(0)
+        value = waiting.popleft()
         if isinstance(value, dict):
             named = (value.get("model"), value.get("base_model"))
             names += [name for name in named if isinstance(name, str)]
@@ -181,7 +185,8 @@ def _front_matter(path: Path) -> dict[str, Any]:
         text = read_text(path, MOST_CARD_BYTES)
         start, _, rest = text.partition("---\n")
         front, end, _ = rest.partition("\n---")
-        content = None if start.strip() or not end else parse_yaml(front)
+        is_there = not start.strip() and end and len(front) <= MOST_FRONT_MATTER
+        content = parse_yaml(front) if is_there else None
     except YamlError:
         return {}
     return content if isinstance(content, dict) else {}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ptharness.errors import ManifestError
 from ptharness.taxonomy import Interface, Provenance, Role
 
 
@@ -61,3 +62,16 @@ class Method(ABC):
     def detect(self, directory: Path) -> Evidence | None:  # noqa: ARG002
         """What in `directory` says that this method made it; None if nothing does."""
         return None
+
+
+def choose(stage: StageSettings, option: str, legal: tuple[str, ...], default: str = "") -> str:
+    """The value of an option that is one of a few words; unset, `default` or the first.
+
+    Raises `ManifestError` naming the legal values.
+    """
+    value = stage.options.get(option, default or legal[0])
+    if value not in legal:
+        raise ManifestError(
+            f"option {option!r} of method {stage.method!r} is {value!r}; legal: {', '.join(legal)}"
+        )
+    return str(value)

@@ -174,10 +174,14 @@ class TaskCatalogue:
         (self._last if last_resort else self._providers).append((provider, self._origin()))
 
     def add_folder(self, path: Path | str) -> None:
-        """Add every task, group and tag of a folder of lm-eval YAML files."""
-        from ptharness.tasks.catalogue import YamlFolder
+        """Add every task, group and tag of a folder of lm-eval YAML files.
 
-        self.add(YamlFolder(Path(path), origin=self._origin().plugin))
+        Groups in it may name lm-eval's own tasks.
+        """
+        from ptharness.tasks.catalogue import LmEvalCatalogue, YamlFolder
+
+        origin = self._origin().plugin
+        self.add(YamlFolder(Path(path), origin=origin, fallback=LmEvalCatalogue()))
 
     def find(self, reference: str, folder: Path) -> Sequence[Task]:
         """The tasks that a name, group, tag or path means; relative paths start at `folder`.

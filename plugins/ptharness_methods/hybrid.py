@@ -27,8 +27,8 @@ from ptharness.hookspecs import hookimpl
 from ptharness.leftovers import read_leftovers
 from ptharness.methods import Declaration, Evidence, Method, StageSettings
 from ptharness.taxonomy import Interface, Provenance, Role
-from ptharness_methods.settings import survey
-from ptharness_methods.traces import COMPOUND, LOOSE_TAG, trainers_of
+from ptharness.traces import COMPOUND, LOOSE_TAG, trainers_of
+from ptharness_methods.citing import survey
 
 if TYPE_CHECKING:
     from ptharness.registry import Catalogue, Registry

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 
 from ptharness.hookspecs import hookimpl
 from ptharness.leftovers import read_leftovers
-from ptharness.methods import Declaration, Evidence, Method, StageSettings
+from ptharness.methods import Declaration, Evidence, Method, StageSettings, choose
 from ptharness.taxonomy import Interface, Provenance, Role
-from ptharness_methods.settings import choose, papers_of, survey
-from ptharness_methods.traces import LOG, by_name
+from ptharness.traces import LOG, by_name
+from ptharness_methods.citing import papers_of, survey
 
 if TYPE_CHECKING:
     from ptharness.registry import Registry

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 
 from ptharness.hookspecs import hookimpl
 from ptharness.leftovers import read_leftovers
-from ptharness.methods import Declaration, Evidence, Method, StageSettings
+from ptharness.methods import Declaration, Evidence, Method, StageSettings, choose
 from ptharness.taxonomy import Interface, Provenance, Role
-from ptharness_methods.settings import choose, survey
-from ptharness_methods.traces import supervised
+from ptharness_methods.citing import survey
+from ptharness_methods.supervised import supervised
 
 if TYPE_CHECKING:
     from ptharness.registry import Registry

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ptharness.hookspecs import hookimpl
-from ptharness.methods import Declaration, Evidence, Method, StageSettings
+from ptharness.methods import Declaration, Evidence, Method, StageSettings, choose
 from ptharness.taxonomy import Interface, Provenance, Role
-from ptharness_methods.settings import choose, papers_of, survey
-from ptharness_methods.traces import like_supervised
+from ptharness_methods.citing import papers_of, survey
+from ptharness_methods.supervised import like_supervised
 
 if TYPE_CHECKING:
     from ptharness.registry import Registry

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ptharness.errors import ManifestError
 from ptharness.hookspecs import hookimpl
 from ptharness.leftovers import read_leftovers
-from ptharness.methods import Declaration, Evidence, Method, StageSettings
+from ptharness.methods import Declaration, Evidence, Method, StageSettings, choose
 from ptharness.taxonomy import Interface, Provenance, Role
+from ptharness.traces import CARD, LOG
 
 if TYPE_CHECKING:
     from ptharness.registry import Registry
@@ -27,9 +27,7 @@ class Echo(Method):
     options = ("answers",)
 
     def declare(self, stage: StageSettings) -> Declaration:
-        answers = stage.options.get("answers", "fresh")
-        if answers not in ("fresh", "kept"):
-            raise ManifestError(f"option 'answers' is {answers!r}; legal: fresh, kept")
+        answers = choose(stage, "answers", ("fresh", "kept"))
         return Declaration(
             Provenance.ON_POLICY if answers == "fresh" else Provenance.OFF_POLICY,
             Interface.RANKED_PREFERENCES,
@@ -41,9 +39,9 @@ class Echo(Method):
     def detect(self, directory: Path) -> Evidence | None:
         left = read_leftovers(directory)
         if "echo" in left.tags:
-            return Evidence(self.name, strength=0.9, found="README.md is tagged echo")
+            return Evidence(self.name, CARD, found="README.md is tagged echo")
         if "echo/length" in left.logged:
-            return Evidence(self.name, strength=0.7, found="trainer_state.json logs echo/length")
+            return Evidence(self.name, LOG, found="trainer_state.json logs echo/length")
         return None
 
 

@@ -1,14 +1,14 @@
-"""From what a training framework left to evidence: tags of model cards, classes of settings.
+"""From what a training framework left to evidence: how strong a trace is, and reading its names.
 
-How strong a trace is, from the mark of one trainer down to a word that anybody may write:
+For method plugins. The strengths go from two marks that agree down to no sign at all; all plugins
+use the same ones, so that their evidence can be ranked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
-from ptharness.leftovers import Leftovers, read_leftovers
+from ptharness.leftovers import Leftovers
 from ptharness.methods import Evidence
 
 COMPOUND = 0.95
@@ -30,9 +30,6 @@ LOOK_ALIKE = 0.3
 """What another method leaves by itself: no contradiction, and no sign either."""
 
 TRAINER_TAGS = ("sft", "dpo", "kto", "orpo", "cpo", "grpo", "rloo", "ppo", "online-dpo", "gkd")
-
-SFT_TAGS = {"sft": "sft"}
-SFT_ARGUMENTS = {"SFTConfig": "sft"}
 
 
 def trainers_of(left: Leftovers) -> list[str]:
@@ -59,30 +56,3 @@ def by_name(
     if named:
         return Evidence(tags[named[0]], LOOSE_TAG, f"README.md is tagged {named[0]}")
     return None
-
-
-def supervised(left: Leftovers) -> Evidence | None:
-    """What any fine-tuning on fixed targets leaves, whoever wrote or filtered them."""
-    by_trainer = by_name(left, SFT_TAGS, SFT_ARGUMENTS)
-    if by_trainer:
-        return by_trainer
-    others = ("reward", "completions/", "objective/", "logps/")
-    if "mean_token_accuracy" in left.logged and not any(
-        key.startswith(others) for key in left.logged
-    ):
-        return Evidence("sft", LOG, "trainer_state.json logs mean_token_accuracy and no reward")
-    return None
-
-
-def like_supervised(directory: Path, method: str, tags: Mapping[str, str]) -> Evidence | None:
-    """Evidence for a method that fine-tunes on targets of its own making.
-
-    Unless the card names it, it leaves what `supervised` finds: equally strong evidence for
-    either, so that whoever knows the data has to say which it was.
-    """
-    left = read_leftovers(directory)
-    named = by_name(left, tags)
-    plain = supervised(left)
-    if plain and not (named and named.strength >= plain.strength):
-        return Evidence(method, plain.strength, plain.found)
-    return named
