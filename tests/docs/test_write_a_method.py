@@ -85,5 +85,5 @@ def test_the_method_follows_its_settings(folder: Path) -> None:
 
     assert declared("{name: echo, answers: kept}") is Provenance.OFF_POLICY
     assert declared("short_echo") is Provenance.ON_POLICY
-    with pytest.raises(ManifestError, match="option 'answers' of method 'echo' is 'some'; legal: fresh"):
+    with pytest.raises(ManifestError, match="'echo' is 'some'; legal: fresh, kept"):
         declared("{name: echo, answers: some}")
