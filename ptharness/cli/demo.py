@@ -34,7 +34,7 @@ def demo(session: Session, out: Path, full: bool, quiet: bool, as_json: bool) ->
     """Evaluate the bundled zoo: tiny checkpoints, really trained, each with a known effect.
 
     The main path base -> sft -> grpo -> process -> student_skd -> student, and sft a second time,
-    where nothing should be found. It takes some three minutes on two CPU cores. --full takes
+    where nothing should be found. It takes two to three minutes on two CPU cores. --full takes
     about twenty and adds what forks from sft: other methods, steps on the way, a careless
     fine-tune. Either publishes the same tables as any run.
 
