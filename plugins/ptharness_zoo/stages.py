@@ -43,7 +43,7 @@ STAGES = {
             ("student_skd", "process"),
             "DistillationTrainer",
             "comes nearer to its teacher",
-            80,
+            190,
         ),
         Stage("dpo", ("sft",), "DPOTrainer", "sharpens srt, from pairs", 60),
         Stage("online_dpo", ("sft",), "OnlineDPOTrainer", "sharpens srt, from own pairs", 85),

@@ -40,7 +40,7 @@ def cpu_settings(stage: str, steps: int, batch: int, learning_rate: float) -> di
         "learning_rate": learning_rate,
         "lr_scheduler_type": "cosine",
         "warmup_steps": min(20, steps // 5),
-        "logging_steps": 10,
+        "logging_steps": 10 if steps >= 50 else 1,
         "save_strategy": "no",
         "save_only_model": True,
         "report_to": "none",
