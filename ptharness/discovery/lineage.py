@@ -315,7 +315,8 @@ def _by_weights(placing: Placing | None, named: Answer) -> Answer:
     why = f"{told}nearest weights: {placing.parent} {placing.distance:.4f}"
     why += "".join(f", {name} {distance:.4f}" for name, distance in placing.others)
     if placing.twins:
-        why += f" ({', '.join(placing.twins)} has nearly the weights of {placing.parent})"
+        told = ", ".join(f"{twin} has nearly the weights of {of}" for twin, of in placing.twins)
+        why += f" ({told})"
     if placing.may_be_reversed:
         why += "; it may be the other way round"
     return Answer((placing.parent,), why, others, placing.is_decided)

@@ -57,14 +57,14 @@ class Node:
 class Placing:
     """Where a checkpoint belongs: `parent` None where it starts a tree.
 
-    `others` are the parents that cannot be ruled out, with their distances; `twins` come from the
-    parent and have nearly its weights.
+    `others` are the parents that cannot be ruled out, with their distances; `twins` have nearly the
+    weights of one of all these (the second of each pair), and come from it.
     """
 
     parent: str | None
     distance: float = 0.0
     others: tuple[tuple[str, float], ...] = ()
-    twins: tuple[str, ...] = ()
+    twins: tuple[tuple[str, str], ...] = ()
     may_be_reversed: bool = False
 
     @property
@@ -176,26 +176,24 @@ class _Tree:
 
     def _placing(self, child: int) -> Placing:
         candidates = self._candidates(child)
-        plausible = [c for c in candidates if not self._implausible(c, child, candidates)]
-        plausible = plausible or candidates
+        plausible = {c for c in candidates if not self._implausible(c, child, candidates)}
+        plausible = plausible or set(candidates)
+        plausible -= self._echoes(plausible, child).keys()
         nearest = min(self.far[child, c] for c in plausible)
         parent = min(
             (c for c in plausible if self.far[child, c] <= SAME * nearest), key=self.order.index
         )
         distance = float(self.far[child, parent])
-        twins = [
-            c
-            for c in candidates
-            if self.far[parent, c] < TWIN * distance and self._comes_after(c, parent)
-        ]
-        others = {c for c in plausible if c != parent and c not in twins}
-        others |= self._possible_reversals(child, parent)
+        possible = {parent} | plausible | self._possible_reversals(child, parent)
+        echoes = self._echoes({*candidates, *possible}, child)
+        others = possible - echoes.keys() - {parent}
+        twins = [(echo, original) for echo, original in echoes.items() if original in possible]
         ranked = sorted((float(self.far[child, other]), self.names[other]) for other in others)
         return Placing(
             self.names[parent],
             distance,
             tuple((name, far) for far, name in ranked),
-            tuple(self.names[twin] for twin in twins),
+            tuple((self.names[echo], self.names[original]) for echo, original in twins),
             may_be_reversed=parent == self.first and self._reachable(parent, child),
         )
 
@@ -233,10 +231,20 @@ class _Tree:
         across = self.far[one, other]
         return float((to_one**2 + to_other**2 - across**2) / (2 * to_one * to_other))
 
-    def _comes_after(self, number: int, other: int) -> bool:
-        """Whether a node surely comes from one of nearly the same weights, not it from the node."""
-        above = self.parent.get(other)
-        return number != other and (above is None or not self._reachable(number, above))
+    def _echoes(self, candidates: set[int], child: int) -> dict[int, int]:
+        """Candidates that are twins of another one and surely come from it, with that one."""
+        return {
+            number: original
+            for number in candidates
+            for original in candidates - {number}
+            if self.far[original, number] < TWIN * self.far[child, original]
+            and self._comes_after(number, original)
+        }
+
+    def _comes_after(self, number: int, twin: int) -> bool:
+        """Whether a node cannot have come from where its twin came from, only from the twin."""
+        above = self.parent.get(twin)
+        return above is None or not self._reachable(number, above)
 
     def _reachable(self, child: int, parent: int) -> bool:
         return bool(self.far[child, parent] <= self.reach[child])

@@ -23,7 +23,11 @@ def node(name: str, weights: Weights, *, root: bool = False, **known: object) ->
 
 
 def possible(placing: Placing) -> set[str]:
-    return {placing.parent or "", *(name for name, _ in placing.others), *placing.twins}
+    return {
+        placing.parent or "",
+        *(name for name, _ in placing.others),
+        *(twin for twin, _ in placing.twins),
+    }
 
 
 def test_a_chain_and_a_star_are_found() -> None:
@@ -117,7 +121,7 @@ def test_a_twin_of_the_parent_is_told_and_no_question() -> None:
         ]
     )
     assert placings["grpo"].parent == "sft"
-    assert placings["grpo"].twins == ("nudge",)
+    assert placings["grpo"].twins == (("nudge", "sft"),)
     assert placings["grpo"].is_decided
 
 
