@@ -1,0 +1,181 @@
+"""Reshaping up and down: how much of the net is gain on some items and loss on others.
+
+RSH = E[d (1-u)(1-v)] nets items that got better against items that got worse. Its positive part
+has no unbiased estimator: sampling noise alone makes half of the items look better. So it is
+estimated in one way and tested in another.
+
+*Estimate*: the joint distribution of (p0, p1) over items by nonparametric maximum likelihood
+(Kiefer and Wolfowitz 1956), by EM on a grid with a node at 0, from all items' counts together.
+RSH_up is taken from it, and RSH_down = RSH - RSH_up keeps the sum exact. On a null edge of 400
+items it is about 0.5 percentage points too high.
+
+*Test and lower bound*: cross-fitting, which is exactly right on a null edge; see `cross_fitted`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from ptharness.analysis.binomials import Counts, Floats
+from ptharness.analysis.resampling import Estimate, Resampling, clustered_stderr, student
+
+GRID = np.concatenate([[0.0], np.sin(np.linspace(0.04, np.pi / 2, 28)) ** 2])
+"""Success probabilities: 0, then evenly spread on the arcsine scale, where the noise is even."""
+
+UNCHANGED = 0.9
+"""Mass that EM starts with on p0 = p1: what the data do not move stays unchanged."""
+
+STEPS = 200
+"""EM steps of the estimate."""
+
+RESTEPS = 25
+"""EM steps of a bootstrap replicate, from the estimate on."""
+
+CHUNK = 25
+"""Replicates fitted at once."""
+
+
+@dataclass(frozen=True)
+class Movement:
+    """The joint distribution of success probabilities, by EM over the distinct pairs of counts.
+
+    `parent` and `child` hold the likelihood of each distinct pair at each grid node, shape
+    (pairs, nodes); `pair` says which one each item has, shape (items,).
+    """
+
+    parent: Floats
+    child: Floats
+    pair: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, n0: Counts, c0: Counts, n1: Counts, c1: Counts) -> Movement:
+        """From counts of shape (items,)."""
+        pairs, index = np.unique(np.stack([n0, c0, n1, c1]), axis=1, return_inverse=True)
+        parent = stats.binom.pmf(pairs[1][:, None], pairs[0][:, None], GRID)
+        child = stats.binom.pmf(pairs[3][:, None], pairs[2][:, None], GRID)
+        return cls(parent, child, index.reshape(-1).astype(np.int64))
+
+    @cached_property
+    def joint(self) -> Floats:
+        """P(p0 = grid[i], p1 = grid[j]), shape (nodes, nodes), each item counted once."""
+        nodes = len(GRID)
+        start = np.full((nodes, nodes), (1 - UNCHANGED) / nodes**2)
+        start += np.eye(nodes) * UNCHANGED / nodes
+        counts = np.bincount(self.pair, minlength=len(self.parent)).astype(np.float64)
+        (joint,) = self._fit(counts[None], start[None], STEPS)
+        return np.asarray(joint)
+
+    def replicates(self, weights: npt.NDArray[np.floating[Any]]) -> Floats:
+        """The joint distributions with items weighted; weights (replicates, items).
+
+        Each goes on from the estimate; shape (replicates, nodes, nodes).
+        """
+        order = np.argsort(self.pair, kind="stable")
+        starts = np.searchsorted(self.pair[order], np.arange(len(self.parent)))
+        counts = np.add.reduceat(weights[:, order].astype(np.float64), starts, axis=1)
+        return np.concatenate(
+            [
+                self._fit(counts[first : first + CHUNK], self.joint[None], RESTEPS)
+                for first in range(0, len(counts), CHUNK)
+            ]
+        )
+
+    def _fit(self, counts: Floats, start: Floats, steps: int) -> Floats:
+        """EM from `start` for each row of counts (rows, pairs)."""
+        joint = np.broadcast_to(start, (len(counts), *start.shape[1:]))
+        for _ in range(steps):
+            likelihood = np.einsum("bij,ij->bi", self.parent @ joint, self.child)
+            share = np.divide(counts, likelihood, out=np.zeros_like(counts), where=likelihood > 0)
+            joint = joint * (self.parent.T @ (self.child * share[:, :, None]))
+            joint = joint / joint.sum(axis=(1, 2), keepdims=True)
+        return joint
+
+
+def reshaping_up(joint: Floats, k: int) -> Floats:
+    """RSH_up = sum over p1 > p0 of (p1 - p0)(1 - u)(1 - v); joint (..., nodes, nodes) -> (...)."""
+    reachable = 1 - (1 - GRID) ** k
+    gain = np.maximum(GRID[None, :] - GRID[:, None], 0) * reachable[:, None] * reachable[None, :]
+    return np.asarray((joint * gain).sum(axis=(-2, -1)))
+
+
+def cross_fitted(
+    n0: Counts, c0: Counts, n1: Counts, c1: Counts, k: int, *, splits: int = 16, seed: int = 0
+) -> Floats:
+    """Terms whose means bound RSH_up from below and RSH_down from above; shape (items, 2).
+
+    One half of an item's samples says in which direction it moved and whether it is reachable,
+    the other half by how much. The two are independent, so where nothing moved each term has
+    expectation exactly 0: no selection of lucky items. Averaged over random splits of the counts
+    (a split of exchangeable samples leaves a hypergeometric number of correct ones on each side).
+    """
+    random = np.random.default_rng(seed)
+    half0, half1 = n0 // 2, n1 // 2
+    budget = np.minimum(k, np.minimum(half0, half1))
+    terms = np.zeros((len(n0), 2))
+    for _ in range(splits):
+        a0 = random.hypergeometric(c0, n0 - c0, half0)
+        a1 = random.hypergeometric(c1, n1 - c1, half1)
+        moved = a1 / half1 - a0 / half0
+        reachable = (1 - (1 - a0 / half0) ** budget) * (1 - (1 - a1 / half1) ** budget)
+        gain = reachable * ((c1 - a1) / (n1 - half1) - (c0 - a0) / (n0 - half0))
+        terms[:, 0] += np.where(moved > 0, gain, 0)
+        terms[:, 1] += np.where(moved < 0, gain, 0)
+    return terms / splits
+
+
+def estimate_movement(
+    counts: tuple[Counts, Counts, Counts, Counts],
+    rsh: Floats,
+    k: int,
+    resampling: Resampling,
+    level: float,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """`rsh_up` and `rsh_down` with intervals and p-values.
+
+    `counts` are n0, c0, n1, c1 and `rsh` the items' unbiased reshaping terms, all of shape
+    (items,). An interval reaches from the cross-fitted bound to the bootstrap's far end; p is that
+    of the cross-fitted test of up > 0, and of down < 0, doubled.
+    """
+    movement = Movement.of(*counts)
+    up = float(reshaping_up(movement.joint, k))
+    weights = resampling.weights[:, resampling.codes]
+    ups = reshaping_up(movement.replicates(weights), k)
+    downs = weights @ rsh / weights.sum(axis=1) - ups
+    sums = resampling.sums(cross_fitted(*counts, k, seed=seed))
+    items, clusters = len(rsh), len(resampling.sizes)
+    means, stderrs = sums.sum(axis=0) / items, clustered_stderr(sums, resampling.sizes)
+    found = {}
+    for column, (name, estimate, replicates) in enumerate(
+        (("rsh_up", up, ups), ("rsh_down", float(rsh.mean()) - up, downs))
+    ):
+        tail = (1 - level) / 2
+        low, high = (2 * estimate - q for q in np.quantile(replicates, [1 - tail, tail]))
+        bound, stderr = float(means[column]), float(stderrs[column])
+        p = 1.0
+        if stderr > 0:
+            bound_low, bound_high, two_sided = student(bound, stderr, clusters, level)
+            is_up = name == "rsh_up"
+            p = two_sided if (bound > 0) == is_up else 1.0
+            low, high = (
+                (min(low, bound_low), max(high, estimate))
+                if is_up
+                else (min(low, estimate), max(high, bound_high))
+            )
+        found[name] = Estimate(
+            estimate,
+            float(np.std(replicates, ddof=1)),
+            float(low),
+            float(high),
+            "cross_fitted_bootstrap",
+            level,
+            p,
+            items,
+        )
+    return found

@@ -1,0 +1,155 @@
+"""Means over items with clustered standard errors, and their bootstrap over clusters.
+
+Items of one cluster (questions on one passage) are not independent: every standard error sums
+within clusters first, and every bootstrap draws whole clusters. All quantities and all
+checkpoints that share items are resampled *together*, by one matrix of weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from ptharness.analysis.binomials import Floats
+
+Codes = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its uncertainty; all None where it is undefined, and `reason` says why.
+
+    `stderr` and the interval are in the unit of `estimate`. `ci_method` names how the interval
+    was made, `level` its confidence. `p` is two-sided, against 0.
+    """
+
+    estimate: float | None = None
+    stderr: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    ci_method: str | None = None
+    level: float = 0.95
+    p: float | None = None
+    items: int = 0
+    reason: str | None = None
+
+    @property
+    def is_defined(self) -> bool:
+        """Whether there is an estimate."""
+        return self.estimate is not None
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """Draws of whole clusters: `weights[b, g]` says how often replicate b holds cluster g."""
+
+    codes: Codes
+    weights: npt.NDArray[np.float32]
+
+    @classmethod
+    def of(cls, codes: Codes, replicates: int, seed: int = 0) -> Resampling:
+        """As many clusters as there are, drawn with replacement, for each replicate.
+
+        `codes` gives each item's cluster as a number from 0; shape (items,).
+        """
+        count = int(codes.max()) + 1 if len(codes) else 0
+        random = np.random.default_rng(seed)
+        weights = np.empty((replicates, count), np.float32)
+        for replicate in range(replicates):
+            drawn = random.integers(0, count, count)
+            weights[replicate] = np.bincount(drawn, minlength=count)
+        return cls(codes, weights)
+
+    @cached_property
+    def sizes(self) -> Floats:
+        """Items in each cluster; shape (clusters,)."""
+        return np.bincount(self.codes, minlength=self.weights.shape[1]).astype(np.float64)
+
+    def sums(self, terms: Floats) -> Floats:
+        """Terms of shape (items, quantities) summed within clusters: (clusters, quantities)."""
+        return cluster_sums(terms, self.codes, self.weights.shape[1])
+
+    def means(self, sums: Floats) -> Floats:
+        """The mean over items in each replicate; `sums` (clusters, quantities)."""
+        total = self.weights @ sums.astype(np.float32)
+        return np.asarray(total / self._counts[:, None], dtype=np.float64)
+
+    @cached_property
+    def _counts(self) -> Floats:
+        return np.asarray(self.weights @ self.sizes.astype(np.float32), dtype=np.float64)
+
+    def studentized(self, sums: Floats) -> Floats:
+        """(mean* - mean) / stderr* of each replicate; shape (replicates, quantities)."""
+        count = self.weights.shape[1]
+        sizes = self.sizes[:, None]
+        centre = sums.sum(axis=0) / sizes.sum()
+        # Centred first: float32 has digits enough for what varies, not for what is common.
+        centred = (sums - centre * sizes).astype(np.float32)
+        number = self._counts[:, None]
+        shift = (self.weights @ centred) / number
+        squares = self.weights @ (centred**2)
+        cross = self.weights @ (centred * sizes.astype(np.float32))
+        size_squares = self.weights @ (sizes.astype(np.float32) ** 2)
+        spread = squares - 2 * shift * cross + shift**2 * size_squares
+        stderr = np.sqrt(np.maximum(spread, 0) * count / (count - 1)) / number
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(np.where(stderr > 0, shift / stderr, np.nan), dtype=np.float64)
+
+
+def cluster_sums(terms: Floats, codes: Codes, count: int) -> Floats:
+    """Sums within clusters: terms (items, quantities), codes (items,) -> (clusters, quantities)."""
+    return np.stack(
+        [np.bincount(codes, weights=column, minlength=count) for column in terms.T], axis=1
+    )
+
+
+def clustered_stderr(sums: Floats, sizes: Floats) -> Floats:
+    """Standard errors of means over items, from sums and sizes of clusters; NaN for one cluster.
+
+    sqrt(G / (G - 1) sum_g (S_g - mean m_g)^2) / N for G clusters of m_g items: where every item
+    is its own cluster, std(ddof=1) / sqrt(N). Source: arXiv 2411.00640, section 2.2.
+    """
+    count, number = len(sizes), sizes.sum()
+    if count < 2:
+        return np.full(sums.shape[1], np.nan)
+    residuals = sums - np.outer(sizes, sums.sum(axis=0) / number)
+    return np.asarray(np.sqrt(count / (count - 1) * (residuals**2).sum(axis=0)) / number)
+
+
+def student(
+    estimate: float, stderr: float, clusters: int, level: float
+) -> tuple[float, float, float]:
+    """Interval and two-sided p-value of Student's t, one degree of freedom less than clusters."""
+    freedom = max(clusters - 1, 1)
+    reach = float(stats.t.ppf((1 + level) / 2, freedom)) * stderr
+    p = float(2 * stats.t.sf(abs(estimate / stderr), freedom))
+    return estimate - reach, estimate + reach, p
+
+
+def bootstrap_t(
+    estimate: float, stderr: float, ratios: Floats, level: float
+) -> tuple[float, float, float]:
+    """Interval and two-sided p-value from studentized replicates, shape (replicates,).
+
+    Follows the skewness of a mean to which a few items contribute most. Replicates without
+    spread (all drawn clusters equal) tell nothing and are left out. Source: Efron and Tibshirani,
+    An introduction to the bootstrap, section 12.5.
+    """
+    known = ratios[np.isfinite(ratios)]
+    tail = (1 - level) / 2
+    high, low = np.quantile(known, [1 - tail, tail])
+    p = (1 + np.count_nonzero(np.abs(known) >= abs(estimate / stderr))) / (1 + len(known))
+    return estimate - float(high) * stderr, estimate - float(low) * stderr, float(p)
+
+
+def benjamini_hochberg(p: Floats) -> Floats:
+    """q-values of p-values, shape (tests,); NaN stays NaN and does not count in the family."""
+    q = np.full(len(p), np.nan)
+    known = np.isfinite(p)
+    if known.any():
+        q[known] = stats.false_discovery_control(p[known], method="bh")
+    return q
