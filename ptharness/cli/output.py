@@ -48,3 +48,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
 def print_text(text: str) -> None:
     """A line of text, made safe."""
     click.echo(safe(text, keep_lines=True))
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun: `1 problem`, `2 problems`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
