@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from ptharness.discovery.manifest_text import questions_in
 from ptharness.discovery.references import FolderIndex, references
 from ptharness.edges import native_differences, shape_differences
 from ptharness.errors import CheckpointError
@@ -29,12 +30,23 @@ def findings_of(
 ) -> list[Finding]:
     """Everything worth saying, problems among it; `evidence` is each checkpoint's, by name."""
     return [
+        *_open_questions(evaluation),
         *_unusable(evaluation),
         *_against_evidence(evaluation, evidence, methods),
         *_against_references(evaluation),
         *_along_edges(evaluation),
         *_foreign_code(evaluation),
     ]
+
+
+def _open_questions(evaluation: Evaluation) -> Iterator[Finding]:
+    open_questions = questions_in(evaluation.manifest_text)
+    if open_questions:
+        yield Finding(
+            evaluation.manifest_path.name,
+            f"{open_questions} lines are marked `undecided`: until you answer them, tables are "
+            "tagged with what stands there",
+        )
 
 
 def _unusable(evaluation: Evaluation) -> Iterator[Finding]:

@@ -210,9 +210,11 @@ def _class_of_pickle(path: Path) -> str:
         if not path.is_file() or path.stat().st_size > MOST_ARGUMENTS_BYTES:
             return ""
         with zipfile.ZipFile(path) as archive:
-            name = next(n for n in archive.namelist() if n.endswith("data.pkl"))
-            with archive.open(name) as member:
-                content = member.read(MOST_ARGUMENTS_BYTES)
+            member = next(m for m in archive.infolist() if m.filename.endswith("data.pkl"))
+            if member.compress_type != zipfile.ZIP_STORED:
+                return ""  # torch.save does not compress; what expands is a bomb
+            with archive.open(member) as file:
+                content = file.read(MOST_ARGUMENTS_BYTES)
         strings: list[str] = []
         for opcode, argument, _ in islice(pickletools.genops(content), 1000):
             if opcode.name == "GLOBAL":

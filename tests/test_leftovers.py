@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -146,3 +147,13 @@ def test_steps_are_folders_with_a_number(tmp_path: Path) -> None:
     assert list(step_folders(tmp_path)) == [9, 10]
     assert step_of("checkpoint-1" + "0" * 20) is None
     assert step_folders(tmp_path / "missing") == {}
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_bomb_in_the_settings_does_not_expand(method: int, tmp_path: Path) -> None:
+    """torch.save compresses nothing: what is compressed is not opened at all."""
+    content = b"\x80\x02ctrl.trainer\nGRPOConfig\n" + bytes(100_000_000)
+    with zipfile.ZipFile(tmp_path / "training_args.bin", "w", method) as archive:
+        archive.writestr("training_args/data.pkl", content)
+    assert (tmp_path / "training_args.bin").stat().st_size < 1_000_000
+    assert read_leftovers(tmp_path).trainer_arguments == ""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptharness.cli.output import JSON_OPTION, print_json, print_table, print_text
+from ptharness.cli.output import JSON_OPTION, counted, print_json, print_table, print_text
 from ptharness.cli.session import Session
 from ptharness.cli.text import safe
 
 if TYPE_CHECKING:
     from ptharness.discovery.lineage import Answer, Discovery
+    from ptharness.registry import Registry
 
 DEFAULT_TASK = "gsm8k"
 MOST_SHOWN = 4
@@ -68,12 +70,16 @@ def discover(
         raise ManifestError(f"{out} exists; give another name, or --force to replace it")
     if out is not None and not out.absolute().parent.is_dir():
         raise ManifestError(f"{out}: its folder does not exist; make it, or write elsewhere")
+    wanted = _wanted_tasks(tasks, session.registry)
     with _progress() as on_folder:
         discovery = search(directories, session.registry.methods, on_folder)
-    wanted = [task.strip() for task in tasks.split(",") if task.strip()] or [DEFAULT_TASK]
     target = (out or Path("lineage.yaml")).absolute()
     text = manifest_text(
-        discovery, _lineage_name(name, directories), target.parent, target.name, wanted
+        discovery,
+        _lineage_name(name, directories),
+        target.parent,
+        shlex.quote(target.name),
+        wanted,
     )
     if out is not None:
         _write(out, text)
@@ -84,6 +90,19 @@ def discover(
     else:
         _print(discovery, out)
     return 0
+
+
+def _wanted_tasks(tasks: str, registry: Registry) -> list[str]:
+    """The names given, each known to some plugin; the default is taken as it is."""
+    from ptharness.errors import ManifestError
+
+    wanted = [task.strip() for task in tasks.split(",") if task.strip()]
+    if not wanted:
+        raise ManifestError("names no task; `ptharness tasks TEXT` searches", key="--tasks")
+    if wanted != [DEFAULT_TASK]:
+        for task in wanted:
+            registry.tasks.find(task, Path.cwd())
+    return wanted
 
 
 def _lineage_name(name: str | None, directories: tuple[Path, ...]) -> str:
@@ -124,28 +143,35 @@ def _write(out: Path, text: str) -> None:
 
 
 def _print(discovery: Discovery, out: Path) -> None:
+    from ptharness.discovery import questions_in
+
     print_table(
-        ("checkpoint", "step", "parent", "method", "rests on"),
+        ("checkpoint", "step", "parent", "method", "teacher", "rests on"),
         [
             (
                 found.name,
                 "" if found.step is None else found.step,
                 _shown(found.parents),
                 _shown(found.method) if found.method.names else "",
-                "; ".join(part for part in (found.parents.why, found.method.why) if part),
+                "?" if not found.teacher.is_decided else "",
+                "; ".join(
+                    dict.fromkeys(
+                        part for part in (*found.notes, found.parents.why, found.method.why) if part
+                    )
+                ),
             )
             for found in discovery.checkpoints
         ],
-        f"{len(discovery.checkpoints)} checkpoints",
+        counted(len(discovery.checkpoints), "checkpoint"),
     )
     for left in discovery.passed_over:
         print_text(f"not taken: {left.directory}: {left.reason}")
     print_text(f"written: {out}")
-    if discovery.questions:
-        print_text(
-            f"{discovery.questions} questions are marked `undecided` in it (? above); answer them"
-        )
-    print_text(f"next: ptharness check {out}")
+    open_questions = questions_in(out.read_text(encoding="utf-8"))
+    if open_questions:
+        asked = counted(open_questions, "question")
+        print_text(f"{asked} marked `undecided` in it: answer before you trust the tables")
+    print_text(f"next: ptharness check {shlex.quote(str(out))}")
 
 
 def _shown(answer: Answer) -> str:
@@ -158,9 +184,11 @@ def _shown(answer: Answer) -> str:
 
 
 def _as_json(discovery: Discovery, out: Path | None, text: str) -> dict[str, Any]:
+    from ptharness.discovery import questions_in
+
     return {
         "manifest": str(out) if out else text,
-        "questions": discovery.questions,
+        "questions": questions_in(text),
         "checkpoints": [
             {
                 "checkpoint": found.name,

@@ -6,6 +6,6 @@ together), `manifest_text` (the YAML). docs/explanation/discovery.md gives the r
 """
 
 from ptharness.discovery.lineage import Discovery, discover
-from ptharness.discovery.manifest_text import manifest_text
+from ptharness.discovery.manifest_text import manifest_text, questions_in
 
-__all__ = ["Discovery", "discover", "manifest_text"]
+__all__ = ["Discovery", "discover", "manifest_text", "questions_in"]

@@ -54,11 +54,6 @@ class Found:
     teacher: Answer
     notes: tuple[str, ...] = ()
 
-    @property
-    def questions(self) -> int:
-        """How many of its answers a user has to look at."""
-        return sum(not answer.is_decided for answer in (self.parents, self.method, self.teacher))
-
 
 @dataclass(frozen=True)
 class Discovery:
@@ -66,11 +61,6 @@ class Discovery:
 
     checkpoints: tuple[Found, ...]
     passed_over: tuple[PassedOver, ...]
-
-    @property
-    def questions(self) -> int:
-        """How many answers a user has to look at."""
-        return sum(found.questions for found in self.checkpoints)
 
 
 def discover(
@@ -93,6 +83,11 @@ def discover(
         )
     search = _Search(folders, methods)
     found = search.run(on_folder)
+    if all(checkpoint.is_adapter and not checkpoint.parents.names for checkpoint in found):
+        reasons = "; ".join(f"{checkpoint.name}: {checkpoint.parents.why}" for checkpoint in found)
+        raise ManifestError(
+            f"only adapters found, none with its base ({reasons}); name the base's folder too"
+        )
     return Discovery(found, (*passed_over, *search.passed_over))
 
 
@@ -177,7 +172,7 @@ class _Search:
     def _find_copies(self) -> None:
         """Folders with the same weights: a step's copy is left out, another is a replicate."""
         seen: dict[tuple[str, bytes], str] = {}
-        order = sorted(self.samples, key=lambda n: (self.folders[n].step is not None, n))
+        order = sorted(self.samples, key=lambda n: (self.folders[n].step is not None, len(n), n))
         for name in order:
             sample = self.samples[name]
             key = (sample.shape, sample.vector.tobytes())
@@ -229,8 +224,6 @@ class _Search:
         notes = []
         if original:
             notes.append(f"the same weights as {original}: independent samples of it")
-        elif head != name:
-            notes.append(f"a step of {head}, whose parent and method it has")
         answer = parents[head]
         step = folder.step
         if step is None and head in self.heads_of_steps:
@@ -240,18 +233,24 @@ class _Search:
             answer = replace(answer, is_decided=False)
         elif not answer.names:
             answer = replace(answer, why=answer.why or "nothing says that training made it")
+        teacher = self._teacher(head, method, parents)
+        if name != head:
+            # One question for a stage, not one for each of its steps and copies.
+            answer, method = (
+                replace(told, why=f"as {head}", is_decided=True) for told in (answer, method)
+            )
+            teacher = Answer()
+        copies = sorted(n for n, o in self.originals.items() if o == original)
         return Found(
             name,
             folder.directory,
             folder.is_adapter,
             step,
-            1 + sorted(n for n, o in self.originals.items() if o == original).index(name)
-            if original
-            else 0,
-            self.evidence[head],
+            1 + copies.index(name) if original else 0,
+            self.evidence[name],
             answer,
             method,
-            self._teacher(head, method, parents),
+            teacher,
             tuple(notes),
         )
 
@@ -270,22 +269,33 @@ class _Search:
 
     def _teacher(self, name: str, method: Answer, parents: dict[str, Answer]) -> Answer:
         """Who may have taught a stage whose method learns from a teacher: no file says it."""
-        if not method.names:
+        # Of a checkpoint without a parent nothing is decided, so any of its methods counts.
+        possible = method.names if parents[name].names else (*method.names, *method.candidates)
+        taught = [
+            possibly
+            for possibly in possible
+            if declare(self.methods, StageSettings(possibly)).interface is Interface.TEACHER_TARGETS
+        ]
+        if not taught:
             return Answer()
-        declared = declare(self.methods, StageSettings(method.names[0]))
-        if declared.interface is not Interface.TEACHER_TARGETS:
-            return Answer()
-        own = tokenizer_digest(self.folders[name].directory)
+        own = self._tokenizer(name)
         others = [
             other
             for other in self._own_heads()
             if other != name
             and not self.folders[other].is_adapter
-            and tokenizer_digest(self.folders[other].directory) == own
+            and self._tokenizer(other) == own
             and not _descends(other, name, parents)
         ]
-        why = f"{method.names[0]} learns from a teacher, and no file names it"
+        why = f"{' or '.join(taught)} learns from a teacher, and no file names it"
         return Answer((), why, tuple(others), is_decided=False)
+
+    def _tokenizer(self, name: str) -> str:
+        """Digest of a checkpoint's tokenizer; empty where it cannot be read."""
+        try:
+            return tokenizer_digest(self.folders[name].directory)
+        except CheckpointError:
+            return ""
 
 
 def _descends(name: str, above: str, parents: dict[str, Answer]) -> bool:
@@ -307,11 +317,14 @@ def _by_weights(placing: Placing | None, named: Answer) -> Answer:
     told = f"{named.why}; " if named.why else ""
     others = tuple(name for name, _ in placing.others)
     if placing.parent is None:
-        shared = ", ".join(f"{name} {distance:.3f}" for name, distance in placing.others[:3])
-        why = f"{told}no checkpoint of its shape can be its parent" + (
-            f"; nearest in the tensors that others share: {shared}" if shared else ""
+        nearest = ", ".join(f"{name} {distance:.3f}" for name, distance in placing.others[:3])
+        why = (
+            "no other checkpoint has its shape"
+            if placing.is_alone
+            else "taken for the first of its shape, of which none is a root"
         )
-        return Answer((), why, others, is_decided=False)
+        why += f"; nearest in the tensors that they share: {nearest}" if nearest else ""
+        return Answer((), told + why, others, is_decided=False)
     why = f"{told}nearest weights: {placing.parent} {placing.distance:.4f}"
     why += "".join(f", {name} {distance:.4f}" for name, distance in placing.others)
     if placing.twins:
@@ -323,26 +336,32 @@ def _by_weights(placing: Placing | None, named: Answer) -> Answer:
 
 
 def _parents_first(found: Sequence[Found]) -> tuple[Found, ...]:
-    """In the order of a manifest that is read from top to bottom; a stage's steps before it."""
+    """In the order of a manifest that is read from top to bottom: parents first, a stage's steps
+    before it, and last what comes from a checkpoint without an answer."""
     parents = {checkpoint.name: checkpoint.parents for checkpoint in found}
 
     depths: dict[str, int] = {}
+    unplaced: dict[str, bool] = {}
     for start in parents:
         # A stack of our own: a chain of stages may be longer than Python's.
         trail = [start]
         while trail:
-            above = [parent for parent in parents[trail[-1]].names if parent in parents]
+            answer = parents[trail[-1]]
+            above = [parent for parent in answer.names if parent in parents]
             missing = [parent for parent in above if parent not in depths]
             if missing:
                 trail.append(missing[0])
-            else:
-                depths[trail.pop()] = 1 + max((depths[parent] for parent in above), default=-1)
+                continue
+            name = trail.pop()
+            depths[name] = 1 + max((depths[parent] for parent in above), default=-1)
+            unplaced[name] = any(unplaced[parent] for parent in above) or not (
+                answer.names or answer.is_decided
+            )
 
     def key(checkpoint: Found) -> tuple[bool, int, str, float, str]:
         is_step = step_of(checkpoint.directory.name) is not None
         stage = checkpoint.directory.parent if is_step else checkpoint.directory
         step = float("inf") if checkpoint.step is None else checkpoint.step
-        unplaced = not checkpoint.parents.names and not checkpoint.parents.is_decided
-        return unplaced, depths[checkpoint.name], str(stage), step, checkpoint.name
+        return unplaced[checkpoint.name], depths[checkpoint.name], str(stage), step, checkpoint.name
 
     return tuple(sorted(found, key=key))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,11 +14,14 @@ from ptharness.discovery.lineage import Answer, Discovery, Found
 UNDECIDED = "undecided"
 """The word that marks each question to the user."""
 
+_QUESTION = re.compile(rf"^\s*# {UNDECIDED}, ", re.MULTILINE)
+
 MOST_NAMES = 12
 
 HEADER = """\
-# Written by `ptharness discover`. Each comment says what a line rests on; where it says
-# `{undecided}`, only you know: correct the line or remove the comment. Then:
+# Written by `ptharness discover`. Each comment says what a line rests on. Below a comment that says
+# `{undecided}` stands one of several possible answers: correct the line (uncomment it first, where
+# it is a comment itself) and remove the comment. Then:
 #   ptharness check {file}
 #   ptharness run {file}
 """
@@ -48,34 +52,60 @@ def manifest_text(
     return "\n".join(lines) + "\n"
 
 
+def questions_in(text: str) -> int:
+    """How many questions of `discover` are still open in a manifest."""
+    return len(_QUESTION.findall(text))
+
+
 def _entry(found: Found, folder: Path) -> Iterator[str]:
     key = "adapter" if found.is_adapter else "path"
-    yield from (_comment(f"  # {note}") for note in found.notes)
     # An adapter without a parent cannot stand in a manifest: it waits in a comment.
-    mark = "  # " if found.is_adapter and not found.parents.names else "  "
-    if mark != "  ":
-        yield _question("  ", "parent", found.parents)
-    yield f"{mark}{_scalar(found.name)}:"
-    yield f"{mark}  {key}: {_scalar(_path(found.directory, folder))}"
-    if mark == "  ":
-        if found.parents.names:
-            parents = [_scalar(parent) for parent in found.parents.names]
-            value = parents[0] if len(parents) == 1 else f"[{', '.join(parents)}]"
-            yield from _answer("parent", value, found.parents)
-            yield from _answer("method", _scalar(found.method.names[0]), found.method)
-            if not found.teacher.is_decided:
-                yield _question("    ", "teacher", found.teacher)
-            if found.step is not None:
-                yield f"    step: {found.step}"
-        elif found.parents.is_decided:
-            yield _comment(f"    # a root: {found.parents.why}")
-        else:
-            yield _question("    ", "parent", found.parents)
-            if found.method.names:
-                possible = " or ".join((*found.method.names, *found.method.candidates))
-                yield _comment(f"    # method: {possible} ({found.method.why})")
+    indent = "  # " if found.is_adapter and not found.parents.names else "  "
+    yield from (_comment(f"  # {note}") for note in found.notes)
+    yield f"{indent}{_scalar(found.name)}:"
+    yield f"{indent}  {key}: {_scalar(_path(found.directory, folder))}"
+    yield from _stage(found) if found.parents.names else _no_stage(found)
     if found.replicate:
-        yield f"{mark}  replicate: {found.replicate}"
+        yield f"{indent}  replicate: {found.replicate}"
+
+
+def _stage(found: Found) -> Iterator[str]:
+    parents = [_scalar(parent) for parent in found.parents.names]
+    yield from _answer(
+        "parent", parents[0] if len(parents) == 1 else f"[{', '.join(parents)}]", found.parents
+    )
+    yield from _answer("method", _scalar(found.method.names[0]), found.method)
+    yield from _suggestion("teacher", found.teacher)
+    if found.step is not None:
+        yield f"    step: {found.step}"
+
+
+def _no_stage(found: Found) -> Iterator[str]:
+    """A root, or what would make it none, as comments."""
+    if found.parents.is_decided and found.step is None:
+        yield _comment(f"    # a root: {found.parents.why}")
+        return
+    if found.parents.is_decided:
+        yield _comment(f"    # {found.parents.why}")
+    else:
+        yield from _suggestion("parent", found.parents)
+        yield from _suggestion("method", found.method)
+        yield from _suggestion("teacher", found.teacher)
+    if found.step is not None:
+        yield f"    # step: {found.step}"
+
+
+def _suggestion(key: str, answer: Answer) -> Iterator[str]:
+    """A question with a line to uncomment; nothing where there is no question to ask."""
+    possible = (*answer.names, *answer.candidates)
+    if answer.is_decided and not possible:
+        return
+    yield (
+        _comment(f"    # {key}, from {answer.why}:")
+        if answer.is_decided
+        else _question("    ", key, answer)
+    )
+    yield f"    # {key}: {_scalar(possible[0]) if possible else 'NAME'}"
 
 
 def _answer(key: str, value: str, answer: Answer) -> Iterator[str]:
@@ -101,7 +131,7 @@ def _comment(line: str) -> str:
 
 def _scalar(value: str) -> str:
     """A YAML scalar on one line, quoted where it has to be."""
-    dumped: str = yaml.safe_dump(value, allow_unicode=False, width=float("inf"))
+    dumped: str = yaml.safe_dump(value, allow_unicode=True, width=float("inf"))
     return dumped.removesuffix("...\n").strip()
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -58,7 +58,8 @@ class Placing:
     """Where a checkpoint belongs: `parent` None where it starts a tree.
 
     `others` are the parents that cannot be ruled out, with their distances; `twins` have nearly the
-    weights of one of all these (the second of each pair), and come from it.
+    weights of one of all these (the second of each pair), and come from it. `is_alone` says that
+    no other checkpoint has its shape.
     """
 
     parent: str | None
@@ -66,6 +67,7 @@ class Placing:
     others: tuple[tuple[str, float], ...] = ()
     twins: tuple[tuple[str, str], ...] = ()
     may_be_reversed: bool = False
+    is_alone: bool = False
 
     @property
     def is_decided(self) -> bool:
@@ -83,7 +85,8 @@ def place(nodes: Sequence[Node]) -> dict[str, Placing]:
         placings |= _Tree(group).placings()
     for name, placing in placings.items():
         if placing.parent is None:
-            placings[name] = Placing(None, others=_of_other_shapes(name, nodes))
+            others = (*_of_other_shapes(name, nodes), *placing.others)
+            placings[name] = replace(placing, others=others)
     return placings
 
 
@@ -132,8 +135,16 @@ class _Tree:
                 self.parent[child] = parent
                 self.below = self._descent()
         if self.first is not None:
-            found[self.names[self.first]] = Placing(None)
+            found[self.names[self.first]] = self._starting(self.first)
         return found
+
+    def _starting(self, first: int) -> Placing:
+        """The node that a tree without a root starts with: any other may have come before it."""
+        others = [n for n in range(len(self.nodes)) if n != first and self._reachable(first, n)]
+        ranked = sorted((float(self.far[first, other]), self.names[other]) for other in others)
+        return Placing(
+            None, others=tuple((name, far) for far, name in ranked), is_alone=len(self.nodes) == 1
+        )
 
     def _descent(self) -> npt.NDArray[np.bool_]:
         """Whether i is j or comes from it, by the known parents and those found so far."""

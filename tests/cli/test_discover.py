@@ -92,6 +92,30 @@ def test_wrong_use_is_one_line(
     assert error.count("\n") == 1
 
 
+def test_open_questions_are_counted_and_check_reminds_of_them(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_model(runs / "sft", trained(BASE, 2, 0.2), tags=["sft"], learning_rate=1e-3)
+    out = tmp_path / "my lineage.yaml"
+    assert main(["discover", str(runs), "-o", str(out), "--tasks", "arith_add"]) == 0
+    shown = capsys.readouterr().out
+    asked = out.read_text().count("# undecided, ")
+    assert asked > 0
+    assert f"{asked} question" in shown
+    assert f"next: ptharness check '{out}'" in shown
+    assert main(["check", str(out)]) == 0
+    assert f"warning: {out.name}: {asked} lines are marked" in capsys.readouterr().out
+
+
+def test_unknown_and_empty_tasks_are_refused(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["discover", str(runs), "--tasks", "arith_ad"]) == 2
+    assert "did you mean 'arith_add'" in capsys.readouterr().err
+    assert main(["discover", str(runs), "--tasks", " , "]) == 2
+    assert "--tasks: names no task" in capsys.readouterr().err
+
+
 def test_an_illegal_name_is_refused(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["discover", str(runs), "--name", "../x"]) == 2
     assert "'../x' cannot name a lineage" in capsys.readouterr().err

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from ptharness.discovery import Discovery, discover, manifest_text
+from ptharness.discovery import Discovery, discover, manifest_text, questions_in
 from ptharness.discovery.lineage import Found
 from ptharness.errors import ManifestError, PluginError
 from ptharness.manifest import read_manifest
@@ -95,7 +96,11 @@ def test_a_lineage_is_found_with_its_steps_copies_and_adapters(
     # What fine-tuning left may have come from three methods; what made the adapter, nothing says.
     assert found["sft"].method.candidates == ("rejection_sampling", "sequence_kd")
     assert not found["lora"].method.is_decided
-    assert discovery.questions == 3
+    # Steps and copies ask nothing of their own, and show what their own folders hold.
+    assert found["grpo-10"].parents.why == found["grpo-10"].method.why == "as grpo"
+    assert "trainer_state.json" in found["grpo-10"].evidence[0].found
+    assert "README.md" in found["grpo"].evidence[0].found
+    assert questions_in((runs / "lineage.yaml").read_text()) == 2
 
 
 def test_steps_without_a_final_checkpoint_are_a_stage_of_their_own(
@@ -128,8 +133,57 @@ def test_a_parent_that_is_not_here_is_told(tmp_path: Path, methods: Catalogue[Me
     assert written(discovery, tmp_path)["checkpoints"] == {"dpo": {"path": "dpo"}}
     text = (tmp_path / "lineage.yaml").read_text()
     assert "# undecided, no parent found (README.md names o/sft, which is not among" in text
-    assert "# method: dpo (README.md is tagged trl and dpo)" in text
+    assert "no other checkpoint has its shape)" in text
+    assert "\n    # parent: NAME\n" in text
+    assert "\n    # method: dpo\n" in text
     assert "\n  # lora:\n  #   adapter: lora\n" in text
+
+
+def test_the_suggestions_of_a_question_can_be_uncommented(
+    tmp_path: Path, methods: Catalogue[Method]
+) -> None:
+    small = {name: values for name, values in GRPO.items() if "layers.1" not in name}
+    write_model(tmp_path / "base", BASE)
+    write_model(tmp_path / "student", small, tags=["gkd"], learning_rate=1e-3)
+    discovery = discover([tmp_path], methods)
+    assert written(discovery, tmp_path)["checkpoints"]["student"] == {"path": "student"}
+    text = (tmp_path / "lineage.yaml").read_text()
+    assert questions_in(text) == 2  # parent and teacher; the method is told
+    for key in ("parent", "method", "teacher"):
+        text = re.sub(rf"    # {key}: (\S+)\n", rf"    {key}: \1\n", text)
+    assert yaml.safe_load(text)["checkpoints"]["student"] == {
+        "path": "student",
+        "parent": "base",
+        "method": "gkd",
+        "teacher": "base",
+    }
+
+
+def test_adapters_without_any_base_are_refused(tmp_path: Path, methods: Catalogue[Method]) -> None:
+    write_adapter(tmp_path / "lora", "../sft")
+    with pytest.raises(ManifestError, match=r"only adapters found.*names \.\./sft, which is not"):
+        discover([tmp_path], methods)
+
+
+def test_a_checkpoint_without_a_readable_tokenizer_is_no_trouble(
+    tmp_path: Path, methods: Catalogue[Method]
+) -> None:
+    write_model(tmp_path / "base", BASE)
+    student = write_model(tmp_path / "student", GRPO, tags=["gkd"], learning_rate=1e-3)
+    (student / "tokenizer.json").write_bytes(b"\xff{")
+    assert found_in(discover([tmp_path], methods))["student"].method.names == ("gkd",)
+
+
+def test_the_first_of_several_of_one_shape_is_a_question(
+    tmp_path: Path, methods: Catalogue[Method]
+) -> None:
+    write_model(tmp_path / "sft", SFT, tags=["sft"], learning_rate=1e-3)
+    write_model(tmp_path / "grpo", GRPO, tags=["grpo"], learning_rate=2e-4)
+    found = found_in(discover([tmp_path], methods))
+    assert found["sft"].parents.why.startswith("taken for the first of its shape")
+    assert found["sft"].parents.candidates == ("grpo",)
+    assert found["grpo"].parents.names == ("sft",)
+    assert not found["grpo"].parents.is_decided
 
 
 def test_a_merge_has_all_its_parents(tmp_path: Path, methods: Catalogue[Method]) -> None:
@@ -168,9 +222,8 @@ def test_cards_that_name_each_other_are_a_question(
         (tmp_path / name / "README.md").write_text(
             f"---\nbase_model: {other}\ntags: [trl, dpo]\n---\n"
         )
-    discovery = discover([tmp_path], methods)
-    written(discovery, tmp_path)
-    assert discovery.questions >= 1
+    written(discover([tmp_path], methods), tmp_path)
+    assert questions_in((tmp_path / "lineage.yaml").read_text()) >= 1
 
 
 def test_hostile_text_cannot_leave_its_comment(tmp_path: Path, methods: Catalogue[Method]) -> None:
