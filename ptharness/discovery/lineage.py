@@ -101,10 +101,9 @@ class _Search:
         self.samples: dict[str, Sample] = {}
         self.passed_over: list[PassedOver] = []
         self.originals: dict[str, str] = {}
-        self.heads = self._heads()
-        self.heads_of_steps = {head for name, head in self.heads.items() if head != name}
+        self.heads: dict[str, str] = {}
 
-    def _heads(self) -> dict[str, str]:
+    def _find_heads(self) -> dict[str, str]:
         """The checkpoint that stands for its stage, for every folder: the last of its steps."""
         by_directory = {folder.directory: folder.name for folder in self.folders.values()}
         heads: dict[str, str] = {}
@@ -132,6 +131,7 @@ class _Search:
             if name not in self.samples and not self.folders[name].is_adapter:
                 del self.folders[name]
         self._find_copies()
+        self.heads = self._find_heads()
         heads = self._own_heads()
         index = FolderIndex({name: self.folders[name].directory for name in heads})
         named = {name: self._named_parents(name, index) for name in heads}
@@ -226,7 +226,7 @@ class _Search:
             notes.append(f"the same weights as {original}: independent samples of it")
         answer = parents[head]
         step = folder.step
-        if step is None and head in self.heads_of_steps:
+        if step is None and any(h == head != n for n, h in self.heads.items()):
             step = read_leftovers(folder.directory).step
         method = self._method(head) if answer.names or self.evidence[head] else Answer()
         if not answer.names and self._is_trained(head):

@@ -54,7 +54,8 @@ class Sample:
     @property
     def vector(self) -> Vector:
         """All values in one row."""
-        return np.concatenate([self.tensors[name] for name in sorted(self.tensors)])
+        rows = [self.tensors[name] for name in sorted(self.tensors)]
+        return np.concatenate(rows) if rows else np.zeros(0, np.float32)
 
 
 def sample_weights(directory: Path, most: int = MOST_WEIGHTS) -> Sample:
@@ -76,7 +77,9 @@ def sample_weights(directory: Path, most: int = MOST_WEIGHTS) -> Sample:
         values = _first_values(where[name], name, each)
         if values is not None:
             tensors[name] = values
-    return Sample(digest(sorted((name, list(shape)) for name, shape in shapes.items())), tensors)
+    # Tensors that cannot be read as numbers are left out, and set a checkpoint apart.
+    shape = digest(sorted((name, list(shape)) for name, shape in shapes.items()), sorted(tensors))
+    return Sample(shape, tensors)
 
 
 def distances(samples: Sequence[Sample]) -> npt.NDArray[np.float64]:

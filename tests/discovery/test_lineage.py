@@ -277,3 +277,16 @@ def test_a_plugin_that_raises_is_named(tmp_path: Path) -> None:
     write_model(tmp_path / "base", BASE)
     with pytest.raises(PluginError, match="no luck"):
         discover([tmp_path], registry.methods)
+
+
+def test_a_stage_whose_final_weights_cannot_be_read_is_its_last_step(
+    tmp_path: Path, methods: Catalogue[Method]
+) -> None:
+    write_model(tmp_path / "base", BASE)
+    final = write_model(tmp_path / "grpo", GRPO, tags=["grpo"])
+    content = (final / "model.safetensors").read_bytes()
+    (final / "model.safetensors").write_bytes(content.replace(b'"dtype"', b'"dtypo"', 1))
+    write_model(final / "checkpoint-10", GRPO, logged=GRPO_KEYS, learning_rate=1e-3, steps=10)
+    discovery = discover([tmp_path], methods)
+    assert list(found_in(discovery)) == ["base", "grpo-10"]
+    assert discovery.passed_over[0].directory == final

@@ -112,3 +112,19 @@ def test_the_learning_rates_bound_how_far_adam_can_go(tmp_path: Path) -> None:
     pair = [sample_weights(tmp_path / name) for name in ("parent", "child")]
     assert distances(pair)[0, 1] < reach(pair[1], rate * steps) < 3 * distances(pair)[0, 1]
     assert reach(pair[1], None) == math.inf
+
+
+def test_a_quantised_copy_is_of_another_shape_and_an_empty_file_of_none(tmp_path: Path) -> None:
+    write_model(tmp_path / "plain", fresh(0))
+    folder = write_model(tmp_path / "quantised", fresh(0))
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content.replace(b'"F32"', b'"F8X"', 1))
+    write_model(tmp_path / "empty", {})
+    plain, quantised, empty = (
+        sample_weights(tmp_path / name) for name in ("plain", "quantised", "empty")
+    )
+    assert plain.shape != quantised.shape
+    assert empty.vector.size == 0
+    assert distances([empty, empty]).tolist() == [[0, 0], [0, 0]]
+    assert shared_distance(plain, empty) is None
+    assert reach(empty, 1.0) == math.inf
