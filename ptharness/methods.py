@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -62,6 +63,15 @@ class Method(ABC):
     def detect(self, directory: Path) -> Evidence | None:  # noqa: ARG002
         """What in `directory` says that this method made it; None if nothing does."""
         return None
+
+
+def told_by_detect(method: Method) -> str:
+    """The docstring of a method's own `detect`, for those who ask how it recognises a folder.
+
+    Empty where there is none: the base's says nothing of this method.
+    """
+    told = inspect.getdoc(type(method).detect) or ""
+    return "" if told == inspect.getdoc(Method.detect) else told
 
 
 def choose(stage: StageSettings, option: str, legal: tuple[str, ...], default: str = "") -> str:

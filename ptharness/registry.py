@@ -58,8 +58,8 @@ class Entry(Generic[T]):
 class Catalogue(Generic[T]):
     """The entries of one kind, under their names and aliases.
 
-    Raises `PluginError` where an entry is not of the kind, or a name is taken; a look-up
-    raises `PtharnessError` naming near misses.
+    Raises `PluginError` where an entry is not of the kind, `problem` says what is wrong with
+    it, or a name is taken; a look-up raises `PtharnessError` naming near misses.
     """
 
     def __init__(
@@ -68,9 +68,10 @@ class Catalogue(Generic[T]):
         origin: Callable[[], Origin],
         accepts: Callable[[Any], bool],
         listed_by: str = "",
+        problem: Callable[[Any], str] | None = None,
     ) -> None:
         self.kind, self.listed_by = kind, listed_by
-        self._origin, self._accepts = origin, accepts
+        self._origin, self._accepts, self._problem = origin, accepts, problem
         self._entries: dict[str, Entry[T]] = {}
         self._by_name: dict[str, Entry[T]] = {}
 
@@ -89,10 +90,11 @@ class Catalogue(Generic[T]):
         origin = self._origin()
         given = getattr(content, "name", "")
         name = name or (given if isinstance(given, str) else "")
+        if not isinstance(content, str):
+            self._check(name, content, origin)
         if not name:
             raise PluginError(f"{origin} adds {self.kind} {content!r} without a name; give name=")
         if not isinstance(content, str):
-            self._check(name, content, origin)
             aliases = tuple(aliases) or tuple(getattr(content, "aliases", ()))
         entry = Entry(name, tuple(aliases), content, summary, origin)
         for label in entry.names:
@@ -134,11 +136,14 @@ class Catalogue(Generic[T]):
         return iter(self._entries.values())
 
     def _check(self, name: str, content: Any, origin: Origin) -> None:
+        named = f"{self.kind} {name!r}" if name else self.kind
         if not self._accepts(content):
             raise PluginError(
-                f"{origin} adds {content!r} as {self.kind} {name!r}, which is not one; "
+                f"{origin} adds {content!r} as {named}, which is not one; "
                 "docs/reference/hooks.md says what to add"
             )
+        if self._problem and (problem := self._problem(content)):
+            raise PluginError(f"{origin} adds {named} {type(content).__name__}: {problem}")
 
 
 def _import(entry: Entry[Any]) -> Any:
@@ -222,6 +227,12 @@ def _is_method(content: Any) -> bool:
     return isinstance(content, Method)
 
 
+def _method_problem(content: Any) -> str:
+    from ptharness.method_problems import method_problem
+
+    return method_problem(content)
+
+
 def _is_engine(content: Any) -> bool:
     from ptharness.engines.base import Engine
 
@@ -256,7 +267,7 @@ class Registry:
         def now() -> Origin:
             return self.origin
 
-        self.methods = Catalogue("method", now, _is_method, "ptharness methods")
+        self.methods = Catalogue("method", now, _is_method, "ptharness methods", _method_problem)
         self.tasks = TaskCatalogue(now)
         self.engines = Catalogue("engine", now, _is_engine, "ptharness engines")
         self.executors = Catalogue("executor", now, _is_executor)

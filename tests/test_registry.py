@@ -9,6 +9,7 @@ from ptharness_methods.sft import SupervisedFineTuning
 
 from ptharness.engines.fake import FakeEngine
 from ptharness.errors import PluginError, PtharnessError, TaskError
+from ptharness.methods import Declaration, Method, StageSettings
 from ptharness.registry import Origin, Registry
 from ptharness.tasks.base import Listing, LoadedTask, Task, TaskProvider, TaskSettings
 
@@ -83,6 +84,43 @@ def test_what_is_not_of_the_kind_is_refused(registry: Registry) -> None:
 def test_a_nameless_thing_is_refused(registry: Registry) -> None:
     with pytest.raises(PluginError, match="without a name; give name="):
         registry.analyses.add(lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "said"),
+    [
+        ({"title": None}, "its `title` is None; it must be a line of text"),
+        ({"title": "two\nlines"}, "its `title` is 'two"),
+        ({"name": "my echo"}, "its `name` is 'my echo'; it must be up to 100 letters, digits"),
+        ({"name": 3}, "its `name` is 3"),
+        ({"aliases": "echo"}, "its `aliases` is 'echo'; it must be a tuple"),
+        ({"aliases": ("fine", "../no")}, "its `aliases` is ('fine', '../no')"),
+        ({"options": "beta"}, "its `options` is 'beta'; it must be a tuple"),
+        ({"options": (1,)}, "its `options` is (1,)"),
+    ],
+)
+def test_a_method_that_cannot_be_listed_is_refused_naming_the_attribute(
+    attributes: dict[str, object], said: str, registry: Registry
+) -> None:
+    made = type("Echo", (SupervisedFineTuning,), {"name": "echo", "aliases": (), **attributes})()
+    with pytest.raises(PluginError) as raised:
+        registry.methods.add(made)
+    assert str(raised.value).startswith("plugin 'one' of one-dist adds method ")
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert registry.methods.names() == ()
+
+
+def test_a_method_without_title_or_name_is_refused(registry: Registry) -> None:
+    class Bare(Method):
+        def declare(self, stage: StageSettings) -> Declaration:
+            raise NotImplementedError
+
+    with pytest.raises(PluginError, match=r"plugin 'one' .* Bare: it has no `name`; give it"):
+        registry.methods.add(Bare())
+    Bare.name = "bare"
+    with pytest.raises(PluginError, match="method 'bare' Bare: it has no `title`; give it a line"):
+        registry.methods.add(Bare())
 
 
 def test_a_dotted_string_is_imported_when_asked_for(registry: Registry) -> None:

@@ -93,10 +93,12 @@ def _describe(catalogue: Catalogue[Method], name: str) -> dict[str, Any]:
 
 def _recognised_by(method: Method) -> str:
     from ptharness.methods import Method as Base
+    from ptharness.methods import told_by_detect
 
     if type(method).detect is Base.detect:
         return "nothing"
-    return " ".join((inspect.getdoc(type(method).detect) or "").split())
+    told = " ".join(told_by_detect(method).split())
+    return told or "its own check (a docstring of its `detect` would say which)"
 
 
 def _explain(catalogue: Catalogue[Method], name: str, as_json: bool) -> int:

@@ -9,9 +9,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ptharness.method_problems import declaration_problem, evidence_problem
 from ptharness.methods import Declaration, Evidence, Method, StageSettings
 from ptharness.plugins import Plugins, load_plugins
-from ptharness.taxonomy import Interface, Provenance, Role
 from ptharness.testing.folders import (
     DISTILLATION_KEYS,
     DPO_KEYS,
@@ -67,41 +67,20 @@ def try_to_declare(method: Method, stage: StageSettings) -> Exception | None:
 
 def check_declaration(declared: object, name: str) -> None:
     """Assert that what is declared for `name` is whole."""
-    assert isinstance(declared, Declaration), f"{name!r} declares {declared!r}, no Declaration"
-    for value, kind in (
-        (declared.provenance, Provenance),
-        (declared.interface, Interface),
-        *((role, Role) for role in declared.roles),
-    ):
-        assert isinstance(value, kind), f"{name!r} declares {value!r}, no {kind.__name__}"
-    assert isinstance(declared.roles, tuple), f"{name!r}: the roles are no tuple"
-    assert declared.roles, f"{name!r} declares no role"
+    problem = declaration_problem(declared)
+    assert not problem, f"what {name!r} declares: {problem}"
+    assert isinstance(declared, Declaration)
     assert len(set(declared.roles)) == len(declared.roles), f"{name!r} declares a role twice"
-    assert_line(declared.reason, f"the reason of {name!r}")
     assert len(declared.reason.split()) >= FEWEST_WORDS, (
         f"{name!r}: {declared.reason!r} is no reason; give half a sentence"
     )
-    assert isinstance(declared.sources, tuple), f"{name!r}: the sources are no tuple"
     assert declared.sources, f"{name!r} names no source; a note of your own is one"
-    for source in declared.sources:
-        assert_line(source, f"a source of {name!r}")
 
 
 def check_evidence(found: object, method: Method) -> None:
     """Assert that what `detect` answered is evidence for this very method."""
-    assert isinstance(found, Evidence), f"detect answered {found!r}, no Evidence"
-    assert found.method in names_of(method), (
-        f"the evidence is for {found.method!r}, which is none of {', '.join(names_of(method))}"
-    )
-    assert 0 < found.strength <= 1, f"the strength {found.strength} is not in (0, 1]"
-    assert_line(found.found, "what was found")
-
-
-def assert_line(text: object, what: str) -> None:
-    """Assert that `text` is one line of text with something on it."""
-    assert isinstance(text, str), f"{what} is {text!r}, no text"
-    assert text.strip(), f"{what} is empty"
-    assert len(text.splitlines()) == 1, f"{what} has more than one line: {text!r}"
+    problem = evidence_problem(found, names_of(method))
+    assert not problem, f"what detect answered: {problem}"
 
 
 def framework_folders(method: Method, parent: Path) -> list[Path]:

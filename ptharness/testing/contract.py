@@ -22,9 +22,9 @@ import pytest
 from ptharness.cli import main
 from ptharness.errors import ManifestError
 from ptharness.manifest import NAME_PATTERN, MethodEntry
-from ptharness.methods import Evidence, Method, StageSettings
+from ptharness.method_problems import is_line
+from ptharness.methods import Evidence, Method, StageSettings, told_by_detect
 from ptharness.testing.checks import (
-    assert_line,
     check_declaration,
     check_evidence,
     detect_in_time,
@@ -68,7 +68,8 @@ class MethodContract:
         assert isinstance(self.method, Method), (
             f"{self.method!r} is no instance of ptharness.methods.Method"
         )
-        assert_line(self.method.title, "the title")
+        title = getattr(self.method, "title", None)
+        assert is_line(title), f"the title is {title!r}; give it a line of text"
 
     def test_its_names_are_legal_and_differ(self) -> None:
         names = names_of(self.method)
@@ -91,6 +92,13 @@ class MethodContract:
         assert not missing, (
             f"the docstring of {type(self.method).__name__}, which `ptharness methods NAME` "
             f"prints, does not explain {', '.join(f'`{option}`' for option in missing)}"
+        )
+
+    def test_its_look_is_documented(self) -> None:
+        looks = type(self.method).detect is not Method.detect
+        assert told_by_detect(self.method) or not looks, (
+            f"{type(self.method).__name__}.detect has no docstring; `ptharness methods NAME` "
+            "prints it as what the method is recognised by"
         )
 
     # --- what it declares ---------------------------------------------------------------------

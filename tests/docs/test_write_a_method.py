@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import ptharness_zoo
 import pytest
 
 from ptharness.cli import main
@@ -50,9 +52,20 @@ def test_the_commands_of_the_page_work(folder: Path, capsys: pytest.CaptureFixtu
         outputs.append(capsys.readouterr().out)
     explained, listed, checked = outputs
     assert "our internal note 17" in explained
+    assert "A card tagged `echo`, or a log of `echo/length`." in explained
     assert "echo_method" in listed
     assert "off_policy" in checked
     assert "0 problems, 0 warnings" in checked
+
+
+def test_the_manifest_of_the_page_can_be_planned(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("base", "echo"):
+        shutil.rmtree(folder / name)
+        (folder / name).symlink_to(ptharness_zoo.checkpoint("base"))
+    command = ["--plugin", "echo_method.py", "plan", "lineage.yaml", "-o", "results"]
+    assert main([*command, "--engine", "fake"]) == 0, capsys.readouterr().err
 
 
 def test_the_contract_of_the_page_is_kept(folder: Path) -> None:

@@ -37,6 +37,7 @@ class Echo(Method):
         )
 
     def detect(self, directory: Path) -> Evidence | None:
+        """A card tagged `echo`, or a log of `echo/length`."""
         left = read_leftovers(directory)
         if "echo" in left.tags:
             return Evidence(self.name, CARD, found="README.md is tagged echo")
