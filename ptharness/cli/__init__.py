@@ -19,6 +19,8 @@ from ptharness.errors import PtharnessError
 
 INTERRUPTED = 130
 WRONG_USE = 2
+NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
+"""What click raises where a group gets no arguments; before 8.2 it printed the help itself."""
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -64,9 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return result if isinstance(result, int) else 0
     except PtharnessError as error:
         return _fail(str(error), error.exit_code)
+    except NO_ARGUMENTS as error:
+        error.show()
+        return WRONG_USE
     except click.UsageError as error:
-        hint = f" (`{error.ctx.command_path} --help` explains)" if error.ctx else ""
-        return _fail(error.format_message() + hint, WRONG_USE)
+        return _fail(error.format_message() + _hint(error), WRONG_USE)
     except click.ClickException as error:
         return _fail(error.format_message(), WRONG_USE)
     except (KeyboardInterrupt, click.Abort):
@@ -75,6 +79,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader (`head`, a pager) has what it wants; Python would complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _hint(error: click.UsageError) -> str:
+    if error.ctx is None:
+        return ""
+    program, _, command = error.ctx.command_path.partition(" ")
+    if isinstance(error, click.NoSuchOption) and error.option_name in ("--plugin", "--no-plugin"):
+        return f" It stands before the command: `{program} {error.option_name} ... {command}`"
+    return f" (`{error.ctx.command_path} --help` explains)"
 
 
 def _fail(message: str, code: int) -> int:

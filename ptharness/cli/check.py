@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptharness.cli.output import JSON_OPTION, print_json, print_table, print_text
+from ptharness.cli.output import JSON_OPTION, counted, print_json, print_table, print_text
 from ptharness.cli.session import Session
 
 if TYPE_CHECKING:
     from ptharness.findings import Finding
-    from ptharness.lineage import Checkpoint
+    from ptharness.lineage import Checkpoint, Lineage
     from ptharness.methods import Evidence
     from ptharness.resolve import Evaluation
 
@@ -91,13 +92,13 @@ def _print(
 ) -> None:
     lineage = evaluation.lineage
     rows = []
-    for checkpoint in lineage.checkpoints:
+    for checkpoint, depth in _tree(lineage):
         described = _describe(checkpoint)
         found = evidence[checkpoint.name]
         best = [other.method for other in found if other.strength == found[0].strength]
         rows.append(
             (
-                "  " * lineage.depths[checkpoint.name] + checkpoint.name,
+                "  " * depth + checkpoint.name,
                 ", ".join(described["parents"]),
                 described["method"] or "(root)",
                 described["provenance"] or "",
@@ -114,4 +115,18 @@ def _print(
         word = "problem" if finding.is_problem else "warning"
         print_text(f"{word}: {finding.where}: {finding.message}")
     problems = sum(finding.is_problem for finding in findings)
-    print_text(f"{problems} problems, {len(findings) - problems} warnings")
+    print_text(f"{counted(problems, 'problem')}, {counted(len(findings) - problems, 'warning')}")
+
+
+def _tree(lineage: Lineage) -> Iterator[tuple[Checkpoint, int]]:
+    """Each checkpoint below its first parent, and how deep it stands there."""
+    children: dict[str | None, list[Checkpoint]] = {}
+    for checkpoint in lineage.checkpoints:
+        children.setdefault(next(iter(checkpoint.parents), None), []).append(checkpoint)
+    # A stack of our own: a chain of stages may be longer than Python's.
+    waiting = [(root, 0) for root in reversed(children[None])]
+    while waiting:
+        checkpoint, depth = waiting.pop()
+        yield checkpoint, depth
+        below = children.get(checkpoint.name, [])
+        waiting += [(child, depth + 1) for child in reversed(below)]

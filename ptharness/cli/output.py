@@ -24,7 +24,10 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
-    """A table whose cells are shown as they are: no markup, no control characters."""
+    """A table whose cells are shown as they are: no markup, no control characters.
+
+    What is piped carries no blanks that only a terminal would fill.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -42,7 +45,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(safe(cell, keep_lines=True)) for cell in row))
-    console.print(table, soft_wrap=not terminal)
+    if terminal:
+        console.print(table)
+        return
+    with console.capture() as captured:
+        console.print(table, soft_wrap=True)
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()).strip("\n"))
 
 
 def print_text(text: str) -> None:

@@ -47,7 +47,31 @@ def test_people_get_a_table(edited: Edited, capsys: pytest.CaptureFixture[str]) 
     assert "on_policy" in out
     assert "tasks: arith_add, arith_rot" in out
     assert "warning: sft: is declared sft, but its folder looks like the output of dpo" in out
-    assert out.endswith("0 problems, 1 warnings\n")
+    assert out.endswith("0 problems, 1 warning\n")
+
+
+def test_the_table_is_a_tree(edited: Edited, capsys: pytest.CaptureFixture[str]) -> None:
+    path = edited(
+        "evaluate:",
+        "  dpo: {path: checkpoints/grpo, parent: base, method: dpo}\n"
+        "  late: {path: checkpoints/grpo, parent: sft, method: sft}\n"
+        "  merged: {path: checkpoints/grpo, parent: [grpo, dpo], method: merge}\n"
+        "  other: {path: checkpoints/base}\n"
+        "evaluate:",
+    )
+    assert main(["check", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    first = next(n for n, line in enumerate(lines) if line.startswith(" base"))
+    # Each stands below its first parent, and as deep as it stands there.
+    assert [line[1:13].rstrip() for line in lines[first : first + 7]] == [
+        "base",
+        "  sft",
+        "    grpo",
+        "      merged",
+        "    late",
+        "  dpo",
+        "other",
+    ]
 
 
 def test_evidence_against_the_declared_method_is_a_warning(edited: Edited, checked: Any) -> None:

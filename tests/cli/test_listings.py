@@ -10,6 +10,7 @@ import pytest
 
 from ptharness.builtin import COMMANDS
 from ptharness.cli import main
+from ptharness.cli.output import counted
 from ptharness.manifest import manifest_schema
 
 
@@ -48,6 +49,62 @@ def test_one_method_is_explained(shown: Any) -> None:
     assert "pairs" in text
     assert "2310.12036" in text
     assert "plugin 'preference' of ptharness" in text
+
+
+ECHO = """
+from ptharness.hookspecs import hookimpl
+from ptharness_methods.sft import SupervisedFineTuning as Sft
+from ptharness.methods import Method
+
+class Echo(Method):
+    name, title = "echo", "Echo"
+    def declare(self, stage):
+        return Sft().declare(stage)
+    def detect(self, directory):
+        return None
+
+@hookimpl
+def ptharness_register_methods(registry):
+    registry.methods.add(Echo())
+"""
+
+
+def test_a_look_without_a_docstring_is_not_explained_by_the_bases(
+    shown: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "silent.py"
+    path.write_text(ECHO)
+    explained = json.loads(shown("--plugin", str(path), "methods", "echo", "--json"))
+    assert explained["recognised_by"] == (
+        "its own check (a docstring of its `detect` would say which)"
+    )
+    path = tmp_path / "blind.py"
+    path.write_text(ECHO.replace("    def detect(self, directory):\n        return None\n", ""))
+    explained = json.loads(shown("--plugin", str(path), "methods", "echo", "--json"))
+    assert explained["recognised_by"] == "nothing"
+
+
+def test_a_method_without_a_title_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "untitled.py"
+    path.write_text(ECHO.replace('name, title = "echo", "Echo"', 'name = "echo"'))
+    assert main(["--plugin", str(path), "methods"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: plugin 'untitled' of file ")
+    assert "it has no `title`" in error
+    assert error.count("\n") == 1
+
+
+def test_a_piped_table_has_no_blanks_at_its_ends(shown: Any) -> None:
+    lines = shown("methods").splitlines()
+    assert "method" in lines[0]
+    assert all(line == line.rstrip() for line in lines)
+    assert all(lines)
+
+
+def test_numbers_are_counted() -> None:
+    assert [counted(n, "problem") for n in (0, 1, 2)] == ["0 problems", "1 problem", "2 problems"]
 
 
 def test_tasks_are_searched(shown: Any) -> None:

@@ -103,10 +103,25 @@ def test_wrong_use_is_one_line_and_two(
     assert captured.err.count("\n") == 1
 
 
-def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([]) == 2
+@pytest.mark.parametrize("group", [[], ["zoo"]])
+def test_no_command_shows_the_help(group: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*group, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "\nCommands:\n" in shown
+    assert main(group) == 2
     captured = capsys.readouterr()
-    assert "Commands:" in captured.out + captured.err
+    assert (captured.out, captured.err) == ("", shown)
+
+
+@pytest.mark.parametrize("option", ["--plugin", "--no-plugin"])
+def test_a_global_option_behind_the_command_is_told_where_it_stands(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["methods", option, "x.py", "echo"]) == 2
+    error = capsys.readouterr().err
+    assert f"It stands before the command: `ptharness {option} ... methods`" in error
+    assert main(["zoo", "list", f"{option}=x.py"]) == 2
+    assert f"`ptharness {option} ... zoo list`" in capsys.readouterr().err
 
 
 class Pretended:
