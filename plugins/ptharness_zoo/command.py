@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from ptharness.cli.output import JSON_OPTION, print_json, print_table, print_text
-from ptharness_zoo.stages import STAGES, chosen
+from ptharness.cli.output import JSON_OPTION, counted, print_json, print_table, print_text
+from ptharness_zoo.stages import STAGES, Stage, chosen
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -74,6 +74,9 @@ def train(stages: tuple[str, ...], out: Path, in_place: bool) -> int:
     versions give the same weights again. What a stage starts from is taken from --out, or else
     from the bundled zoo. After Ctrl-C the same command goes on with the stages that are missing.
 
+    A manifest, lineage.yaml, is laid into --out once all stages are there. Until then, name their
+    folders (--out/checkpoints/STAGE) in a manifest of your own.
+
     Needs `pip install "ptharness[zoo]"`.
 
     \b
@@ -83,13 +86,14 @@ def train(stages: tuple[str, ...], out: Path, in_place: bool) -> int:
         ptharness run zoo/lineage.yaml          evaluate what was trained
     """
     import ptharness_zoo
+    from ptharness_zoo.places import is_trained
     from ptharness_zoo.progress import ProgressWatcher
     from ptharness_zoo.training import train as train_stages
 
     wanted = chosen(stages)
     if in_place:
         out = ptharness_zoo.CHECKPOINTS.parent
-    there = [s for s in wanted if not in_place and (out / "checkpoints" / s.name).is_dir()]
+    there = [stage for stage in wanted if not in_place and is_trained(stage.name, out)]
     for stage in there:
         click.echo(f"{stage.name}: kept, as it is in {out / 'checkpoints'} already", err=True)
     # A polite `kill` leaves as cleanly as Ctrl-C does.
@@ -97,5 +101,20 @@ def train(stages: tuple[str, ...], out: Path, in_place: bool) -> int:
     since = time.monotonic()
     with ProgressWatcher() as watcher:
         train_stages([s for s in wanted if s not in there], out, watcher)
-    click.echo(f"{len(wanted)} stages in {out}, {time.monotonic() - since:.0f} s", err=True)
+    seconds = time.monotonic() - since
+    click.echo(f"{counted(len(wanted), 'stage')} in {out}, {seconds:.0f} s", err=True)
+    click.echo(f"next: {_next_step(wanted, out)}", err=True)
     return 0
+
+
+def _next_step(trained: list[Stage], out: Path) -> str:
+    from ptharness_zoo.places import missing, place_of
+
+    lacking = missing(out)
+    if not lacking:
+        return f"ptharness run {out / 'lineage.yaml'}"
+    return (
+        f"name {place_of(trained[-1].name, out)} as a `path:` in a manifest of your own; "
+        f"lineage.yaml is laid into {out} once the other {counted(len(lacking), 'stage')} "
+        f"{'is' if len(lacking) == 1 else 'are'} there too (`ptharness zoo train -o {out}`)"
+    )

@@ -21,7 +21,8 @@ from pathlib import Path
 
 import ptharness_zoo
 from ptharness.errors import PtharnessError
-from ptharness_zoo.stages import STAGES, Stage
+from ptharness_zoo.places import check_places, is_trained, missing, place_of
+from ptharness_zoo.stages import Stage
 
 AT_ONCE = 2
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
@@ -77,10 +78,12 @@ def train(stages: Sequence[Stage], out: Path, watcher: Watcher) -> None:
     """Train `stages` into `out`, each as soon as what it needs is there.
 
     What a stage needs is taken from `out`, and from the bundled zoo if `out` lacks it. Raises
-    `PtharnessError` naming the stage that failed; then, and on Ctrl-C, all others are stopped.
+    `PtharnessError` before anything starts where something in `out` is in the way; later, naming
+    the stage that failed. Then, and on Ctrl-C, all others are stopped.
     """
     check_libraries()
     try:
+        check_places(stages, out)
         out.mkdir(parents=True, exist_ok=True)
         waiting = list(stages)
         running: list[Running] = []
@@ -118,8 +121,8 @@ def _start(stage: Stage, out: Path) -> Running:
     folder = Path(tempfile.mkdtemp(prefix=f".training-{stage.name}-", dir=out))
     try:
         for name in stage.needs:
-            made = out / "checkpoints" / name
-            source = made if made.is_dir() else ptharness_zoo.checkpoint(name)
+            made = is_trained(name, out)
+            source = place_of(name, out) if made else ptharness_zoo.checkpoint(name)
             shutil.copytree(source, folder / name)
         with (folder / "log.txt").open("wb") as log:
             process = subprocess.Popen(
@@ -148,7 +151,7 @@ def _finish(done: Running, out: Path) -> None:
             f"stage {name} failed with exit code {done.process.returncode}: "
             f"{lines[-1] if lines else 'it printed nothing'}; {kept} holds all that it printed"
         )
-    _put(done.folder / name, out / "checkpoints" / name)
+    _put(done.folder / name, place_of(name, out))
     if done.stage.has_trajectories:
         _put(done.folder / f"{name}.jsonl.gz", out / "trajectories" / f"{name}.jsonl.gz")
     shutil.rmtree(done.folder)
@@ -163,7 +166,7 @@ def _put(made: Path, place: Path) -> None:
 
 def _add_manifests(out: Path) -> None:
     """Lay the manifests beside a whole zoo, so that it can be run like the bundled one."""
-    if all((out / "checkpoints" / name).is_dir() for name in STAGES):
+    if not missing(out):
         for name in MANIFESTS:
             with suppress(shutil.SameFileError):
                 shutil.copy(ptharness_zoo.MANIFEST.parent / name, out / name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ Output = pytest.CaptureFixture[str]
 
 STAND_INS = {
     "made": "from pathlib import Path; import gzip; Path('NAME').mkdir();"
+    " (Path('NAME') / 'model.safetensors').touch();"
     " (Path('NAME') / 'seen').write_text(','.join(sorted(p.name for p in Path().iterdir())));"
     " Path('NAME.jsonl.gz').write_bytes(gzip.compress(b''))",
     "raises": "raise ValueError('no such thing')",
@@ -145,12 +147,76 @@ def test_a_stage_that_fails_is_named_and_the_rest_stops(
     assert [path.name for path in tmp_path.iterdir()] == ["dpo.log"]
 
 
-def test_what_is_there_is_kept(stand_ins: dict[str, str], tmp_path: Path, capsys: Output) -> None:
-    mine = tmp_path / "checkpoints" / "nudge"
-    mine.mkdir(parents=True)
+def leave_weights(folder: Path, name: str = "model.safetensors") -> Path:
+    folder.mkdir(parents=True)
+    (folder / name).touch()
+    return folder
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "adapter_model.safetensors"])
+def test_what_is_there_is_kept(
+    weights: str, stand_ins: dict[str, str], tmp_path: Path, capsys: Output
+) -> None:
+    mine = leave_weights(tmp_path / "checkpoints" / "nudge", weights)
     assert main(["zoo", "train", "nudge", "-o", str(tmp_path)]) == 0
     assert "nudge: kept" in capsys.readouterr().err
-    assert not any(mine.iterdir())
+    assert [path.name for path in mine.iterdir()] == [weights]
+
+
+def test_a_parent_that_was_trained_is_started_from(
+    stand_ins: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_weights(tmp_path / "checkpoints" / "sft")
+    copied: list[Path] = []
+    copytree = shutil.copytree
+    monkeypatch.setattr(
+        shutil, "copytree", lambda source, to: (copied.append(source), copytree(source, to))
+    )
+    training.train([STAGES["dpo"]], tmp_path, Order())
+    assert copied == [tmp_path / "checkpoints" / "sft"]
+
+
+@pytest.mark.parametrize(
+    ("name", "in_the_way"),
+    [
+        *(("checkpoints/dpo", what) for what in ("empty folder", "file", "lost link")),
+        *(("checkpoints/sft", what) for what in ("empty folder", "file", "lost link")),
+        *(("checkpoints", what) for what in ("file", "lost link")),
+    ],
+)
+def test_what_is_no_checkpoint_is_named_before_training(
+    name: str, in_the_way: str, stand_ins: dict[str, str], tmp_path: Path, capsys: Output
+) -> None:
+    stand_ins["dpo"] = "raises"
+    place = tmp_path / name
+    if in_the_way == "empty folder":
+        place.mkdir(parents=True)
+    else:
+        place.parent.mkdir(exist_ok=True)
+        place.touch() if in_the_way == "file" else place.symlink_to(tmp_path / "nowhere")
+    assert main(["zoo", "train", "dpo", "-o", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {place} is no ")
+    assert error.endswith("; move it away, or give another folder with --out\n")
+    assert error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
+
+
+def test_the_end_says_what_comes_next(
+    stand_ins: dict[str, str], tmp_path: Path, capsys: Output
+) -> None:
+    assert main(["zoo", "train", "narrow", "-o", str(tmp_path)]) == 0
+    *_, done, following = capsys.readouterr().err.splitlines()
+    assert done.startswith(f"1 stage in {tmp_path}, ")
+    assert following == (
+        f"next: name {tmp_path}/checkpoints/narrow as a `path:` in a manifest of your own; "
+        f"lineage.yaml is laid into {tmp_path} once the other 12 stages are there too "
+        f"(`ptharness zoo train -o {tmp_path}`)"
+    )
+    assert main(["zoo", "train", "-o", str(tmp_path)]) == 0
+    *_, done, following = capsys.readouterr().err.splitlines()
+    assert done.startswith(f"13 stages in {tmp_path}, ")
+    assert following == f"next: ptharness run {tmp_path}/lineage.yaml"
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(
