@@ -210,8 +210,15 @@ def _declare_ad_hoc(method: MethodEntry, entry: CheckpointEntry, registry: Regis
         missing = ", ".join(key for key, value in given.items() if value is None)
         raise ManifestError(
             f"no plugin knows method {method.name!r}, so it must be declared in full; add {missing}"
+            + _further_keys(method.options, [key for key, value in given.items() if value is None])
         )
     return Declaration(provenance, interface, tuple(roles), "declared in the manifest")
+
+
+def _further_keys(options: Mapping[str, Any], missing: Sequence[str]) -> str:
+    """The further keys, free as they are, where a key of the declaration is missing."""
+    told = " and ".join(f"{key!r}{near_misses(key, missing)}" for key in options)
+    return f"; it also has {told}" if told else ""
 
 
 def _place_checkpoints(lineage: Lineage, manifest: Manifest) -> Lineage:

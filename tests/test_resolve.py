@@ -164,6 +164,11 @@ WRONG: dict[str, tuple[tuple[str, ...], str, str]] = {
         "checkpoints.grpo.method",
         "add interface, role",
     ),
+    "misspelt key of a method declared here": (
+        ("method: grpo", "method: {name: mine, provenance: mixed, interface: rewards, roles: x}"),
+        "checkpoints.grpo.method",
+        "must be declared in full; add role; it also has 'roles' (did you mean 'role'?)",
+    ),
     "unknown option of a method": (
         ("method: sft", "method: {name: sft, coverige: unknown}"),
         "checkpoints.sft.method",

@@ -94,7 +94,8 @@ MERGE_TAGS = frozenset({"merge", "mergekit"})
 class Hybrid(Method):
     """Several kinds of training in one stage.
 
-    Options: `parts`: a list of installed methods' names, of which the stage is composed.
+    Options: `parts`: a list of installed methods' names, of which the stage is composed; a
+    merge has none.
     """
 
     name = "hybrid"
@@ -128,11 +129,22 @@ class Hybrid(Method):
 
     def _composed(self, stage: StageSettings, parts: object) -> Declaration:
         where = f"option 'parts' of method {stage.method!r}"
+        if stage.method == "merge":
+            raise ManifestError(
+                f"{where}: a merge trains nothing, so it has no parts; remove it (`parent:` names "
+                "what was merged), or use method hybrid if something was trained"
+            )
         if not isinstance(parts, list) or len(parts) < 2:
             raise ManifestError(f"{where} is {parts!r}; give two or more methods: [sft, grpo]")
         for part in parts:
-            if not isinstance(part, str) or part not in self._methods:
-                known = near_misses(str(part), self._methods.names())
+            if not isinstance(part, str):
+                raise ManifestError(
+                    f"{where} holds {part!r}; give names only, without options: [sft, grpo]"
+                )
+            if parts.count(part) > 1:
+                raise ManifestError(f"{where} names {part!r} twice; give two or more that differ")
+            if part not in self._methods:
+                known = near_misses(part, self._methods.names())
                 raise ManifestError(
                     f"{where} names {part!r}, which is no method{known}; "
                     "`ptharness methods` lists them"

@@ -203,13 +203,21 @@ def test_a_wrong_option_names_the_legal_values(
         ("sft", "give two or more methods"),
         (["sft"], "give two or more methods"),
         (["sft", "grpoo"], r"names 'grpoo', which is no method \(did you mean 'grpo'"),
-        (["sft", 3], "names 3, which is no method"),
+        (["sft", 3], "holds 3; give names only"),
+        (["sft", {"name": "grpo"}], r"holds \{'name': 'grpo'\}; give names only, without options"),
+        (["sft", "sft"], "names 'sft' twice; give two or more that differ"),
         (["sft", "luffy"], "names 'luffy', a hybrid itself"),
     ],
 )
 def test_wrong_parts_are_named(parts: object, told: str, methods: Catalogue[Method]) -> None:
     with pytest.raises(ManifestError, match=told):
         methods.get("hybrid").declare(StageSettings("hybrid", options={"parts": parts}))
+
+
+def test_a_merge_has_no_parts(methods: Catalogue[Method]) -> None:
+    stage = StageSettings("merge", options={"parts": ["sft", "grpo"]})
+    with pytest.raises(ManifestError, match=r"'parts' of method 'merge': a merge trains nothing"):
+        methods.get("merge").declare(stage)
 
 
 # --- detection --------------------------------------------------------------------------------
