@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from ptharness.discovery.lineage import Answer, Discovery, Found
+from ptharness.safe_yaml import YamlError, parse_yaml
 
 UNDECIDED = "undecided"
 """The word that marks each question to the user."""
@@ -130,13 +132,22 @@ def _comment(line: str) -> str:
 
 
 def _scalar(value: str) -> str:
-    """A YAML scalar on one line, quoted where it has to be."""
-    dumped: str = yaml.safe_dump(value, allow_unicode=True, width=float("inf"))
-    return dumped.removesuffix("...\n").strip()
+    """A YAML scalar on one line that our own reader takes for this text, quoted where it has to be.
+
+    PyYAML would leave `1e-5` bare, which YAML 1.2 and `parse_yaml` read as a number.
+    """
+    bare: str = yaml.safe_dump(value, allow_unicode=True, width=float("inf"))
+    bare = bare.removesuffix("...\n").strip()
+    try:
+        is_safe = bare.isprintable() and parse_yaml(f"{bare}: {bare}") == {value: value}
+    except YamlError:
+        is_safe = False
+    return bare if is_safe else json.dumps(value)
 
 
 def _path(directory: Path, folder: Path) -> str:
     """Relative to the manifest unless that climbs through the root of the file system."""
     relative = os.path.relpath(directory, folder)
-    climbs = relative.count("..")
-    return str(directory) if climbs > 3 else relative
+    if relative.count("..") > 3:
+        return str(directory)
+    return f"./{relative}" if relative.startswith("~") else relative

@@ -10,6 +10,9 @@ from ptharness.leftovers import read_json, read_leftovers
 
 Key = TypeVar("Key")
 
+MOST_CHARACTERS = 1000
+"""A longer reference is no path and no hub id."""
+
 
 def references(directory: Path) -> tuple[tuple[str, str], ...]:
     """Who the folder's files name as its parent: pairs of (name or path, which file says so).
@@ -28,7 +31,8 @@ def references(directory: Path) -> tuple[tuple[str, str], ...]:
         found.append((origin.strip(), "config.json"))
     first: dict[str, str] = {}
     for name, file in found:
-        first.setdefault(name, file)
+        if len(name) <= MOST_CHARACTERS:
+            first.setdefault(name, file)
     return tuple(first.items())
 
 

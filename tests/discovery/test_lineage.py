@@ -290,3 +290,16 @@ def test_a_stage_whose_final_weights_cannot_be_read_is_its_last_step(
     discovery = discover([tmp_path], methods)
     assert list(found_in(discovery)) == ["base", "grpo-10"]
     assert discovery.passed_over[0].directory == final
+
+
+def test_names_that_yaml_would_read_otherwise_are_quoted(
+    tmp_path: Path, methods: Catalogue[Method]
+) -> None:
+    names = ("1e-5", "1e5", "null", "yes", "0x10", "1.0", "2024-01-01", "~x", "line\nbreak")
+    for seed, name in enumerate(names):
+        write_model(tmp_path / name, trained(BASE, seed, 0.1))
+    entries = written(discover([tmp_path], methods), tmp_path)["checkpoints"]
+    found = {entry["path"].removeprefix("./") for entry in entries.values()}
+    assert found == set(names)
+    text = (tmp_path / "lineage.yaml").read_text()
+    assert "line\\nbreak" in text

@@ -78,3 +78,8 @@ def test_a_relative_path_is_taken_against_the_working_folder(
     monkeypatch.chdir(tmp_path / "old")
     assert index.find("sft", Path("/somewhere")) == "other-sft"
     write_model(tmp_path / "unused", fresh(0))
+
+
+def test_an_endless_reference_is_none(tmp_path: Path) -> None:
+    write_adapter(tmp_path / "lora", "a/" * 400_000)
+    assert references(tmp_path / "lora") == ()
