@@ -148,6 +148,6 @@ def _scalar(value: str) -> str:
 def _path(directory: Path, folder: Path) -> str:
     """Relative to the manifest unless that climbs through the root of the file system."""
     relative = os.path.relpath(directory, folder)
-    if relative.count("..") > 3:
-        return str(directory)
-    return f"./{relative}" if relative.startswith("~") else relative
+    # `~x` would be taken for somebody's home.
+    absolute = relative.count("..") > 3 or relative.startswith("~")
+    return str(directory) if absolute else relative

@@ -299,7 +299,7 @@ def test_names_that_yaml_would_read_otherwise_are_quoted(
     for seed, name in enumerate(names):
         write_model(tmp_path / name, trained(BASE, seed, 0.1))
     entries = written(discover([tmp_path], methods), tmp_path)["checkpoints"]
-    found = {entry["path"].removeprefix("./") for entry in entries.values()}
+    found = {Path(entry["path"]).name for entry in entries.values()}
     assert found == set(names)
     text = (tmp_path / "lineage.yaml").read_text()
     assert "line\\nbreak" in text
