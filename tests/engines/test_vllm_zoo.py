@@ -24,7 +24,7 @@ pytestmark = pytest.mark.vllm
 pytest.importorskip("vllm")
 
 CHECKPOINTS = Path(ptharness_zoo.__file__).parent / "checkpoints"
-SHARED = ("base", "sft", "nudge", "hybrid", "narrow", "base")
+SHARED = ("base", "sft", "nudge", "narrow", "base")
 """`nudge` is nearly `sft`: a swap between them that does nothing must be noticed all the same."""
 SETTINGS = EngineSettings("vllm", {"dtype": "float32"}, needed_tokens=128)
 
