@@ -97,8 +97,8 @@ def _against_references(evaluation: Evaluation) -> Iterator[Finding]:
         directory = folders[checkpoint.name]
         declared = {folders[parent] for parent in checkpoint.parents}
         for reference, file in references(directory):
-            named = index.find(reference, directory)
-            if named is None or not checkpoint.stage or folders[named] in {directory, *declared}:
+            named, is_certain = index.find(reference, directory) or ("", False)
+            if not is_certain or not checkpoint.stage or folders[named] in {directory, *declared}:
                 continue
             yield Finding(
                 checkpoint.name,

@@ -26,8 +26,12 @@ MOST_FRONT_MATTER = 100_000
 
 MOST_STATE_BYTES = 50_000_000
 MOST_CONFIG_BYTES = 10_000_000
+MOST_ADAPTER_BYTES = 1_000_000
 MOST_ARGUMENTS_BYTES = 1_000_000
 MOST_FOLDER_ENTRIES = 10_000
+MOST_STEPS = 2**53
+FEWEST_RATES = 3
+"""Fewer logged learning rates do not tell how far a run can have moved the weights."""
 
 CARD, STATE, ADAPTER = "README.md", "trainer_state.json", "adapter_config.json"
 ARGUMENTS = "training_args.bin"
@@ -84,7 +88,7 @@ class Leftovers:
 
 
 def read_leftovers(directory: Path) -> Leftovers:
-    """What a training framework left in this folder. Raises nothing; remembers the last 4,096."""
+    """What a training framework left in this folder. Raises nothing; remembers the last 1,024."""
     files = (CARD, STATE, ADAPTER, ARGUMENTS, MERGE_RECIPE)
     return _read(directory, tuple(_stamp(directory / name) for name in ("", *files)))
 
@@ -118,12 +122,12 @@ def read_json(path: Path, most_bytes: int = MOST_CONFIG_BYTES) -> dict[str, Any]
 
     try:
         content = json.loads(read_text(path, most_bytes))
-    except (YamlError, ValueError, RecursionError):
+    except (YamlError, ValueError, ArithmeticError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _read(directory: Path, _stamps: tuple[object, ...]) -> Leftovers:
     state = read_json(directory / STATE, MOST_STATE_BYTES)
     if not isinstance(state.get("log_history"), list):
@@ -134,13 +138,14 @@ def _read(directory: Path, _stamps: tuple[object, ...]) -> Leftovers:
     history = state.get("log_history")
     entries = [e for e in history if isinstance(e, dict)] if isinstance(history, list) else []
     step = state.get("global_step")
+    step = step if type(step) is int and 0 < step < MOST_STEPS else None
     return Leftovers(
         card=_front_matter(directory / CARD),
-        logged=frozenset(key for entry in entries for key in entry),
-        step=step if isinstance(step, int) and step >= 0 else None,
+        logged=frozenset(key for entry in entries for key in entry if key.isprintable()),
+        step=step,
         learning_rate_sum=_learning_rate_sum(entries, step),
         trainer_arguments=_class_of_pickle(directory / ARGUMENTS),
-        adapter=read_json(directory / ADAPTER),
+        adapter=read_json(directory / ADAPTER, MOST_ADAPTER_BYTES),
         merged=_merged(directory / MERGE_RECIPE),
     )
 
@@ -182,7 +187,7 @@ def _front_matter(path: Path) -> dict[str, Any]:
     from ptharness.safe_yaml import YamlError, parse_yaml, read_text
 
     try:
-        text = read_text(path, MOST_CARD_BYTES)
+        text = read_text(path, MOST_CARD_BYTES).replace("\r\n", "\n")
         start, _, rest = text.partition("---\n")
         front, end, _ = rest.partition("\n---")
         is_there = not start.strip() and end and len(front) <= MOST_FRONT_MATTER
@@ -192,14 +197,17 @@ def _front_matter(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _learning_rate_sum(entries: list[dict[str, Any]], step: object) -> float | None:
-    """The mean of the logged learning rates times the steps; None if none is logged."""
+def _learning_rate_sum(entries: list[dict[str, Any]], step: int | None) -> float | None:
+    """The mean of the logged learning rates times the steps; None where they tell too little.
+
+    The last entry of a schedule that ends at 0 says nothing of what came before it.
+    """
     rates = [
         float(rate)
         for entry in entries
         if isinstance(rate := entry.get("learning_rate"), int | float) and 0 <= rate < 10
     ]
-    if not rates or not isinstance(step, int):
+    if len(rates) < FEWEST_RATES or not any(rates) or step is None:
         return None
     return sum(rates) / len(rates) * step
 

@@ -123,6 +123,7 @@ def test_learning_rates_add_up_over_the_steps(tmp_path: Path) -> None:
         {"learning_rate": 1e-3},
         {"learning_rate": 3e-3},
         {"loss": 2},
+        {"learning_rate": 2e-3},
         {"learning_rate": "x"},
     ]
     state = {"global_step": 100, "log_history": history}
@@ -157,3 +158,21 @@ def test_a_bomb_in_the_settings_does_not_expand(method: int, tmp_path: Path) -> 
         archive.writestr("training_args/data.pkl", content)
     assert (tmp_path / "training_args.bin").stat().st_size < 1_000_000
     assert read_leftovers(tmp_path).trainer_arguments == ""
+
+
+def test_a_card_with_windows_line_ends_is_read(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_bytes(b"---\r\ntags: [trl, dpo]\r\nbase_model: sft\r\n---\r\n")
+    assert read_leftovers(tmp_path).tags == {"trl", "dpo"}
+    assert read_leftovers(tmp_path).base_models == ("sft",)
+
+
+@pytest.mark.parametrize("step", ["true", "-5", "1e999", "1" + "0" * 400, '"3"', "null"])
+def test_an_odd_step_is_none(step: str, tmp_path: Path) -> None:
+    rates = ", ".join(['{"learning_rate": 0.001, "a\\nb": 1}'] * 3)
+    (tmp_path / "trainer_state.json").write_text(
+        f'{{"global_step": {step}, "log_history": [{rates}]}}'
+    )
+    left = read_leftovers(tmp_path)
+    assert left.step is None
+    assert left.learning_rate_sum is None
+    assert left.logged == {"learning_rate"}

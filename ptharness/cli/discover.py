@@ -118,7 +118,8 @@ def _lineage_name(name: str | None, directories: tuple[Path, ...]) -> str:
             )
         return name
     folder = directories[0].resolve().name
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", folder).strip("-._") or "lineage"
+    legal = re.sub(r"[^A-Za-z0-9._-]+", "-", folder).strip("-._")[:100]
+    return legal if legal and legal != "units" else "lineage"
 
 
 def _progress() -> Any:
@@ -165,7 +166,7 @@ def _print(discovery: Discovery, out: Path) -> None:
         counted(len(discovery.checkpoints), "checkpoint"),
     )
     for left in discovery.passed_over:
-        print_text(f"not taken: {left.directory}: {left.reason}")
+        print_text(f"not taken: {safe(left.directory)}: {safe(left.reason)}")
     print_text(f"written: {out}")
     open_questions = questions_in(out.read_text(encoding="utf-8"))
     if open_questions:

@@ -58,10 +58,20 @@ def find_folders(directories: Sequence[Path]) -> tuple[list[Folder], list[Passed
     found: dict[Path, bool] = {}
     passed_over: dict[Path, str] = {}
     for directory in directories:
-        if not directory.is_dir():
-            what = "is a file" if directory.exists() else "does not exist"
+        try:
+            is_folder, exists = directory.is_dir(), directory.exists()
+        except OSError as error:
+            raise ManifestError(f"{str(directory)[:100]}: {error.strerror}; name folders") from None
+        if not is_folder:
+            what = "is a file" if exists else "does not exist"
             raise ManifestError(f"{directory} {what}; name folders that hold checkpoints")
         for folder, files in _walk(directory.resolve()):
+            try:
+                str(folder).encode()
+            except UnicodeEncodeError:
+                if "config.json" in files:
+                    passed_over[folder] = "its name is not UTF-8; rename it"
+                continue
             try:
                 is_adapter = _is_adapter(folder, files)
             except CheckpointError as error:
@@ -137,7 +147,8 @@ def _is_adapter(folder: Path, files: set[str]) -> bool | None:
     config = read_json(folder / "config.json")
     if not isinstance(config.get("model_type"), str):
         raise CheckpointError(f"{folder}: config.json names no model_type, or cannot be read")
-    for architecture in config.get("architectures") or ():
+    architectures = config.get("architectures")
+    for architecture in architectures if isinstance(architectures, list) else ():
         if str(architecture).endswith(NO_LANGUAGE_MODEL):
             raise CheckpointError(f"{folder}: {architecture} writes no text")
     for file in weight_files(folder):
@@ -168,7 +179,7 @@ def _parts(folder: Path) -> list[str]:
     step = step_of(words[-1]) if words else None
     if step is not None:
         words = [*words[:-2], "-".join([*words[-2:-1], str(step)])]
-    hub = re.search(r"models--(?P<owner>.+?)--(?P<name>.+?)/snapshots/", f"{folder}/")
+    hub = re.search(r"models--(?P<owner>[^/]+?)--(?P<name>[^/]+)/snapshots/", f"{folder}/")
     if hub:
         words = [*words[:-1], _legal(hub["name"])]
     elif len(words) > 1 and words[-1].lower() in VAGUE_NAMES:

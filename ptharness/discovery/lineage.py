@@ -24,13 +24,16 @@ from ptharness.methods import Evidence, Method, StageSettings
 from ptharness.registry import Catalogue
 from ptharness.taxonomy import Interface
 
+MOST_TOLD = 4
+"""References of one folder that a comment quotes."""
+
 
 @dataclass(frozen=True)
 class Answer:
     """Names (of parents, methods, teachers), why, and what else is possible.
 
-    `is_decided` says whether a user has to look: where not, the first of `candidates` (or
-    none) is what the manifest says until then.
+    `names` are what the manifest says; `is_decided` says whether a user has to look at them,
+    because one of `candidates` may be right instead.
     """
 
     names: tuple[str, ...] = ()
@@ -83,6 +86,9 @@ def discover(
         )
     search = _Search(folders, methods)
     found = search.run(on_folder)
+    if not found:
+        left = search.passed_over[0]
+        raise ManifestError(f"no checkpoint that can be used; {left.directory}: {left.reason}")
     if all(checkpoint.is_adapter and not checkpoint.parents.names for checkpoint in found):
         reasons = "; ".join(f"{checkpoint.name}: {checkpoint.parents.why}" for checkpoint in found)
         raise ManifestError(
@@ -133,7 +139,7 @@ class _Search:
         self._find_copies()
         self.heads = self._find_heads()
         heads = self._own_heads()
-        index = FolderIndex({name: self.folders[name].directory for name in heads})
+        index = FolderIndex({name: folder.directory for name, folder in self.folders.items()})
         named = {name: self._named_parents(name, index) for name in heads}
         placings = place(
             [
@@ -148,8 +154,11 @@ class _Search:
                 if name in self.samples
             ]
         )
+        # The weights of a merge lie between its parents': nearness tells nothing of it.
         parents = {
-            name: answer if answer.names else _by_weights(placings.get(name), answer)
+            name: answer
+            if answer.names or self._is_merge(name)
+            else _by_weights(placings.get(name), answer)
             for name, answer in named.items()
         }
         parents = self._without_cycles(parents)
@@ -172,7 +181,10 @@ class _Search:
     def _find_copies(self) -> None:
         """Folders with the same weights: a step's copy is left out, another is a replicate."""
         seen: dict[tuple[str, bytes], str] = {}
-        order = sorted(self.samples, key=lambda n: (self.folders[n].step is not None, len(n), n))
+        order = sorted(
+            self.samples,
+            key=lambda n: (not self._is_trained(n), self.folders[n].step is not None, len(n), n),
+        )
         for name in order:
             sample = self.samples[name]
             key = (sample.shape, sample.vector.tobytes())
@@ -193,23 +205,34 @@ class _Search:
         folder = self.folders[name]
         parents: dict[str, str] = {}
         elsewhere = []
-        is_merge = bool(self.evidence[name]) and self.evidence[name][0].method == "merge"
+        is_certain = True
+        is_merge = self._is_merge(name)
         for reference, file in references(folder.directory):
-            matched = index.find(reference, folder.directory)
-            if matched is None:
+            matched, certain = index.find(reference, folder.directory) or ("", True)
+            if not matched:
                 elsewhere.append(f"{file} names {reference}, which is not among these folders")
-            elif not parents or is_merge:
-                parents.setdefault(matched, file)
-        if parents:
-            why = f"{next(iter(parents.values()))} names it"
-            return Answer(tuple(parents), why)
-        return Answer(why="; ".join(elsewhere))
+            elif self.heads[matched] != name and (not parents or is_merge):
+                parents.setdefault(matched, f"{file} names {reference}")
+                is_certain = is_certain and certain
+        told = "; ".join(elsewhere[:MOST_TOLD])
+        if not parents:
+            return Answer(why=told, is_decided=not is_merge)
+        why = "; ".join(
+            [*list(parents.values())[:MOST_TOLD], *([told] if is_merge and told else [])]
+        )
+        is_decided = is_certain and not (is_merge and elsewhere)
+        return Answer(tuple(parents), why, is_decided=is_decided)
+
+    def _is_merge(self, name: str) -> bool:
+        return bool(self.evidence[name]) and self.evidence[name][0].method == "merge"
 
     def _without_cycles(self, parents: dict[str, Answer]) -> dict[str, Answer]:
         """Answers of which no two contradict: files can name each other as parents."""
         checked: dict[str, Answer] = {}
+        steps = {name: parents[head] for name, head in self.heads.items() if head in parents}
         for name, answer in parents.items():
-            if any(_descends(parent, name, {**parents, **checked}) for parent in answer.names):
+            known = {**steps, **parents, **checked}
+            if any(_descends(parent, name, known) for parent in answer.names):
                 why = f"{answer.why}, but that comes from {name} in turn"
                 checked[name] = Answer((), why, answer.names, is_decided=False)
             else:
@@ -330,6 +353,8 @@ def _by_weights(placing: Placing | None, named: Answer) -> Answer:
     if placing.twins:
         told = ", ".join(f"{twin} has nearly the weights of {of}" for twin, of in placing.twins)
         why += f" ({told})"
+    if placing.is_out_of_reach:
+        why += "; by its log it cannot have moved that far"
     if placing.may_be_reversed:
         why += "; it may be the other way round"
     return Answer((placing.parent,), why, others, placing.is_decided)

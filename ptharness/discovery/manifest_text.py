@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -30,7 +29,8 @@ HEADER = """\
 
 FOOTER = """\
 evaluate:
-  tasks: {tasks}
+  tasks:
+{tasks}
   samples: 32
   temperature: 1.0
 """
@@ -44,7 +44,7 @@ def manifest_text(
     lines += [f"lineage: {_scalar(name)}", "checkpoints:"]
     for found in discovery.checkpoints:
         lines += _entry(found, folder)
-    lines += [FOOTER.format(tasks=f"[{', '.join(_scalar(task) for task in tasks)}]").rstrip()]
+    lines += [FOOTER.format(tasks="\n".join(f"  - {_scalar(task)}" for task in tasks)).rstrip()]
     if discovery.passed_over:
         lines += ["# Not taken:"]
         lines += [
@@ -142,12 +142,13 @@ def _scalar(value: str) -> str:
         is_safe = bare.isprintable() and parse_yaml(f"{bare}: {bare}") == {value: value}
     except YamlError:
         is_safe = False
-    return bare if is_safe else json.dumps(value)
+    quoted: str = yaml.safe_dump(value, default_style='"', width=float("inf"))
+    return bare if is_safe else quoted.strip()
 
 
 def _path(directory: Path, folder: Path) -> str:
     """Relative to the manifest unless that climbs through the root of the file system."""
-    relative = os.path.relpath(directory, folder)
+    relative = os.path.relpath(directory, folder.resolve())
     # `~x` would be taken for somebody's home.
     absolute = relative.count("..") > 3 or relative.startswith("~")
     return str(directory) if absolute else relative

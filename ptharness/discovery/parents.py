@@ -59,7 +59,8 @@ class Placing:
 
     `others` are the parents that cannot be ruled out, with their distances; `twins` have nearly the
     weights of one of all these (the second of each pair), and come from it. `is_alone` says that
-    no other checkpoint has its shape.
+    no other checkpoint has its shape, `is_out_of_reach` that by its log it cannot have come even
+    from this parent.
     """
 
     parent: str | None
@@ -67,12 +68,14 @@ class Placing:
     others: tuple[tuple[str, float], ...] = ()
     twins: tuple[tuple[str, str], ...] = ()
     may_be_reversed: bool = False
+    is_out_of_reach: bool = False
     is_alone: bool = False
 
     @property
     def is_decided(self) -> bool:
         """Whether the weights leave one answer."""
-        return self.parent is not None and not self.others and not self.may_be_reversed
+        doubts = self.others or self.may_be_reversed or self.is_out_of_reach
+        return self.parent is not None and not doubts
 
 
 def place(nodes: Sequence[Node]) -> dict[str, Placing]:
@@ -206,6 +209,7 @@ class _Tree:
             tuple((name, far) for far, name in ranked),
             tuple((self.names[echo], self.names[original]) for echo, original in twins),
             may_be_reversed=parent == self.first and self._reachable(parent, child),
+            is_out_of_reach=not self._reachable(child, parent),
         )
 
     def _candidates(self, child: int) -> list[int]:
@@ -249,6 +253,7 @@ class _Tree:
             for number in candidates
             for original in candidates - {number}
             if self.far[original, number] < TWIN * self.far[child, original]
+            and self.order.index(original) < self.order.index(number)
             and self._comes_after(number, original)
         }
 

@@ -46,31 +46,33 @@ class FolderIndex(Generic[Key]):
             for word in {folder.name, *(p for p in folder.parts if p.startswith("models--"))}:
                 self._by_last_word.setdefault(word, []).append((folder, key))
 
-    def find(self, reference: str, directory: Path) -> Key | None:
-        """Which folder a reference in `directory` means; None if none or several fit.
+    def find(self, reference: str, directory: Path) -> tuple[Key, bool] | None:
+        """Which folder a reference in `directory` means, and whether that is certain.
 
         As a path it is taken against the folder, those above it, and the working folder.
         Training may have run elsewhere: the ends of two paths may meet too, and so may a hub
-        id and the folder that the hub's cache keeps it in.
+        id and the folder that the hub's cache keeps it in. One word that meets is not certain.
+        None if nothing fits, or several do.
         """
+        name = reference.partition("@")[0].rstrip("/")
+        words = [word for word in name.split("/") if word not in ("", ".", "..")]
+        if not words:
+            return None
         for base in (directory, *directory.parents, Path.cwd()):
             try:
                 path = (base / reference).resolve()
             except (OSError, ValueError, RuntimeError):
                 return None
             if path in self._by_path and path != directory:
-                return self._by_path[path]
-        name = reference.partition("@")[0].rstrip("/")
-        words = [word for word in name.split("/") if word not in ("", ".", "..")]
-        if not words:
-            return None
+                return self._by_path[path], True
         cached = self._fitting(f"models--{'--'.join(words)}", directory)
-        fitting = cached or self._fitting(words[-1], directory)
+        if len(cached) == 1:
+            return cached[0][1], True
+        fitting = self._fitting(words[-1], directory)
         for length in range(len(words), 0, -1):
             ends = [key for folder, key in fitting if folder.parts[-length:] == (*words[-length:],)]
-            if cached or ends:
-                found = [key for _, key in cached] or ends
-                return found[0] if len(found) == 1 else None
+            if ends:
+                return (ends[0], length > 1) if len(ends) == 1 else None
         return None
 
     def _fitting(self, word: str, directory: Path) -> list[tuple[Path, Key]]:

@@ -152,5 +152,8 @@ def _first_values(file: Path, name: str, most: int) -> Vector | None:
         raise CheckpointError(f"{file}: {name} cannot be read: {error}") from error
     if entry["dtype"] in _AS_INTEGER:
         raw = (raw.astype(np.uint32) << 16).view(np.float32)
-    values: Vector = np.nan_to_num(raw.astype(np.float32), posinf=0, neginf=0)
+    with np.errstate(over="ignore"):
+        values: Vector = raw.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise CheckpointError(f"{file}: {name} holds NaN or infinite weights")
     return values

@@ -83,7 +83,7 @@ def write_model(
         entry = dict.fromkeys(logged, 0.5)
         if learning_rate is not None:
             entry["learning_rate"] = learning_rate
-        state = {"global_step": steps, "log_history": [entry]}
+        state = {"global_step": steps, "log_history": [entry] * 3}
         (folder / "trainer_state.json").write_text(json.dumps(state))
     return folder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ def test_a_lineage_is_found_with_its_steps_copies_and_adapters(
     ]
     found = found_in(discovery)
     assert found["grpo"].parents.why.startswith("nearest weights: sft 0.0")
-    assert found["lora"].parents.why == "adapter_config.json names it"
+    assert found["lora"].parents.why == "adapter_config.json names ../sft"
     # What fine-tuning left may have come from three methods; what made the adapter, nothing says.
     assert found["sft"].method.candidates == ("rejection_sampling", "sequence_kd")
     assert not found["lora"].method.is_decided
@@ -295,7 +296,18 @@ def test_a_stage_whose_final_weights_cannot_be_read_is_its_last_step(
 def test_names_that_yaml_would_read_otherwise_are_quoted(
     tmp_path: Path, methods: Catalogue[Method]
 ) -> None:
-    names = ("1e-5", "1e5", "null", "yes", "0x10", "1.0", "2024-01-01", "~x", "line\nbreak")
+    names = (
+        "1e-5",
+        "1e5",
+        "null",
+        "yes",
+        "0x10",
+        "1.0",
+        "2024-01-01",
+        "~x",
+        "line\nbreak",
+        "\U0001f468\u200d\U0001f4bb",
+    )
     for seed, name in enumerate(names):
         write_model(tmp_path / name, trained(BASE, seed, 0.1))
     entries = written(discover([tmp_path], methods), tmp_path)["checkpoints"]
@@ -303,3 +315,95 @@ def test_names_that_yaml_would_read_otherwise_are_quoted(
     assert found == set(names)
     text = (tmp_path / "lineage.yaml").read_text()
     assert "line\\nbreak" in text
+
+
+def test_two_roots_of_nearly_the_same_weights(tmp_path: Path, methods: Catalogue[Method]) -> None:
+    write_model(tmp_path / "base", BASE)
+    write_model(tmp_path / "base-bf16", BASE, dtype="BF16")
+    write_model(tmp_path / "sft", SFT, tags=["sft"], learning_rate=1e-3)
+    found = found_in(discover([tmp_path], methods))
+    assert found["sft"].parents.names in {("base",), ("base-bf16",)}
+
+
+def test_a_log_that_tells_too_little_excludes_nobody(
+    tmp_path: Path, methods: Catalogue[Method]
+) -> None:
+    """The last rate of a schedule is 0, and no bound: what the weights leave open is a question."""
+    write_model(tmp_path / "base", BASE)
+    one = write_model(tmp_path / "one", trained(BASE, 1, 0.03), tags=["dpo"])
+    write_model(tmp_path / "two", trained(BASE, 2, 0.05), tags=["grpo"], learning_rate=1e-3)
+    (one / "trainer_state.json").write_text(
+        '{"global_step": 100, "log_history": [{"learning_rate": 0.0}]}'
+    )
+    found = found_in(discover([tmp_path], methods))
+    assert found["one"].parents.names == ("base",)
+    (one / "trainer_state.json").write_text(
+        '{"global_step": 100, "log_history": [{"learning_rate": 1e-9}, {"learning_rate": 1e-9}, '
+        '{"learning_rate": 1e-9}]}'
+    )
+    far = found_in(discover([tmp_path], methods))["one"].parents
+    assert not far.is_decided
+    assert "cannot have moved that far" in far.why
+
+
+def test_a_step_may_be_the_parent(tmp_path: Path, methods: Catalogue[Method]) -> None:
+    write_model(tmp_path / "base", BASE)
+    write_model(tmp_path / "sft", SFT, tags=["sft"], learning_rate=1e-3)
+    write_model(tmp_path / "sft" / "checkpoint-50", trained(BASE, 1, 0.05), logged=SFT_KEYS)
+    write_adapter(tmp_path / "lora", "../sft/checkpoint-50")
+    entries = written(discover([tmp_path], methods), tmp_path)["checkpoints"]
+    assert entries["lora"]["parent"] == "sft-50"
+
+
+def test_a_name_alone_is_a_question(tmp_path: Path, methods: Catalogue[Method]) -> None:
+    write_model(tmp_path / "base", BASE)
+    dpo = write_model(tmp_path / "dpo", GRPO)
+    (dpo / "README.md").write_text("---\nbase_model: other/base\ntags: [trl, dpo]\n---\n")
+    answer = found_in(discover([tmp_path], methods))["dpo"].parents
+    assert answer.names == ("base",)
+    assert not answer.is_decided
+
+
+def test_a_merge_with_a_parent_missing_is_a_question(
+    tmp_path: Path, methods: Catalogue[Method]
+) -> None:
+    write_model(tmp_path / "one", SFT)
+    write_model(tmp_path / "both", trained(SFT, 4, 0.01))
+    recipe = tmp_path / "both" / "mergekit_config.yml"
+    recipe.write_text("models: [{model: ../one}, {model: org/missing}]\n")
+    answer = found_in(discover([tmp_path], methods))["both"].parents
+    assert answer.names == ("one",)
+    assert not answer.is_decided
+    assert "org/missing, which is not among these folders" in answer.why
+    recipe.write_text("models: [{model: org/gone}, {model: org/missing}]\n")
+    answer = found_in(discover([tmp_path], methods))["both"].parents
+    assert answer.names == ()
+    assert not answer.is_decided
+
+
+def test_a_copy_without_traces_does_not_hide_those_of_the_stage(
+    tmp_path: Path, methods: Catalogue[Method]
+) -> None:
+    write_model(tmp_path / "base", BASE)
+    write_model(tmp_path / "m", SFT)
+    write_model(tmp_path / "grpo-run", SFT, tags=["grpo"], learning_rate=1e-3)
+    found = found_in(discover([tmp_path], methods))
+    assert found["grpo-run"].method.names == ("grpo",)
+    assert found["m"].replicate == 1
+    assert found["m"].parents.names == ("base",)
+
+
+def test_only_unusable_checkpoints_are_named(tmp_path: Path, methods: Catalogue[Method]) -> None:
+    weights = {name: values.copy() for name, values in BASE.items()}
+    weights["model.norm.weight"][0] = float("nan")
+    write_model(tmp_path / "diverged", weights)
+    with pytest.raises(ManifestError, match=r"no checkpoint that can be used; .*diverged: .*NaN"):
+        discover([tmp_path], methods)
+
+
+def test_a_name_that_is_no_text_is_passed_over(tmp_path: Path, methods: Catalogue[Method]) -> None:
+    write_model(tmp_path / "base", BASE)
+    write_model(Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")), BASE)
+    discovery = discover([tmp_path], methods)
+    assert list(found_in(discovery)) == ["base"]
+    assert discovery.passed_over[0].reason == "its name is not UTF-8; rename it"

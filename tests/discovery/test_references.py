@@ -64,19 +64,32 @@ def index(tmp_path: Path) -> FolderIndex[str]:
 def test_a_reference_is_matched_as_path_name_or_hub_id(
     reference: str, found: str | None, index: FolderIndex[str], tmp_path: Path
 ) -> None:
-    assert index.find(reference, tmp_path / "runs" / "grpo") == found
+    matched = index.find(reference, tmp_path / "runs" / "grpo")
+    assert (matched and matched[0]) == found
+
+
+@pytest.mark.parametrize(
+    ("reference", "is_certain"),
+    [("../sft", True), ("/gone/models/base", True), ("org/tiny", True), ("org/base", False)],
+)
+def test_one_word_that_meets_is_not_certain(
+    reference: str, is_certain: bool, index: FolderIndex[str], tmp_path: Path
+) -> None:
+    matched = index.find(reference, tmp_path / "runs" / "grpo")
+    assert matched is not None
+    assert matched[1] is is_certain
 
 
 def test_a_name_that_fits_several_is_no_match(index: FolderIndex[str], tmp_path: Path) -> None:
     assert index.find("sft", tmp_path / "models" / "base") is None
-    assert index.find("/gone/runs/sft", tmp_path / "models" / "base") == "sft"
+    assert index.find("/gone/runs/sft", tmp_path / "models" / "base") == ("sft", True)
 
 
 def test_a_relative_path_is_taken_against_the_working_folder(
     index: FolderIndex[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path / "old")
-    assert index.find("sft", Path("/somewhere")) == "other-sft"
+    assert index.find("sft", Path("/somewhere")) == ("other-sft", True)
     write_model(tmp_path / "unused", fresh(0))
 
 
