@@ -40,6 +40,16 @@ TOKENIZER_FILES = (
 WEIGHT_SUFFIXES = (".safetensors",)
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 
+MOST_CONFIG_BYTES = 10_000_000
+MOST_VOCABULARY_BYTES = 64_000_000
+"""Of a tokenizer.json that is parsed; the largest in use hold about 35 MB."""
+
+MOST_TOKENIZER_BYTES = 200_000_000
+"""Of a tokenizer's file that is only digested."""
+
+MOST_NESTING = 100
+"""Deeper JSON is refused, so that nobody who walks through it runs out of stack."""
+
 MOST_HEADER_BYTES = 20_000_000
 MOST_DIMENSIONS = 64
 
@@ -142,7 +152,9 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def weight_files(directory: Path) -> list[Path]:
     """The safetensors files of a checkpoint. Raises `CheckpointError` where there are none."""
-    files = sorted(path for path in directory.glob("*") if path.suffix in WEIGHT_SUFFIXES)
+    files = sorted(
+        path for path in directory.glob("*") if path.suffix in WEIGHT_SUFFIXES and is_regular(path)
+    )
     if files:
         return files
     pickles = sorted(p.name for p in directory.glob("*") if p.suffix in PICKLE_SUFFIXES)
@@ -160,26 +172,80 @@ def weights_digest(directory: Path) -> str:
 
 
 def tokenizer_digest(directory: Path) -> str:
-    """Digest of the tokenizer's files and chat templates, and of the class that reads them."""
-    files = [path for name in TOKENIZER_FILES if (path := directory / name).is_file()]
+    """Digest of the tokenizer's files and chat templates, and of the class that reads them.
+
+    Raises `CheckpointError` where one of them is too large or cannot be read.
+    """
+    files = [directory / name for name in TOKENIZER_FILES]
     files += sorted((directory / "additional_chat_templates").glob("*.jinja"))
-    has_config = (directory / "config.json").is_file()
+    files = [path for path in files if is_regular(path)]
+    has_config = is_regular(directory / "config.json")
     model_type = read_config(directory).get("model_type") if has_config else None
-    return digest(model_type, files_digest(files))
+    for path in files:
+        try:
+            size = path.stat().st_size
+            with _open_regular(path):
+                pass
+        except OSError as error:
+            raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+        if size > MOST_TOKENIZER_BYTES:
+            raise CheckpointError(
+                f"{path}: holds {size:,} bytes; a tokenizer's file has at most "
+                f"{MOST_TOKENIZER_BYTES:,}"
+            )
+    try:
+        return digest(model_type, files_digest(files))
+    except OSError as error:
+        raise CheckpointError(f"{directory}: its tokenizer cannot be read: {error}") from error
+
+
+def is_regular(path: Path) -> bool:
+    """Whether a path is a file that can be read to an end: no folder, pipe or device."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def read_file(path: Path, most_bytes: int = MOST_CONFIG_BYTES) -> str:
+    """A regular file's UTF-8 text. Raises `CheckpointError`, also where it is too large."""
+    try:
+        with _open_regular(path) as file:
+            content = file.read(most_bytes + 1)
+        if len(content) > most_bytes:
+            raise ValueError(f"is larger than {most_bytes:,} bytes")
+        return content.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: missing; is this a checkpoint folder?") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read as text: {error}") from error
+
+
+def read_object(path: Path, most_bytes: int = MOST_CONFIG_BYTES) -> dict[str, Any]:
+    """The JSON object in a file. Raises `CheckpointError` where there is none."""
+    text = read_file(path, most_bytes)
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: is not a JSON object")
+    level: list[Any] = [content]
+    for _ in range(MOST_NESTING):
+        level = [
+            child
+            for value in level
+            for child in (value.values() if isinstance(value, dict) else value)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return content
+    raise CheckpointError(f"{path}: is nested more than {MOST_NESTING} deep")
 
 
 def read_config(directory: Path) -> dict[str, Any]:
     """`config.json` of a checkpoint. Raises `CheckpointError` if missing or broken."""
-    path = directory / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: missing; is this a checkpoint folder?") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path}: is not a JSON object")
-    return config
+    return read_object(directory / "config.json")
 
 
 def architecture_config(directory: Path) -> dict[str, Any]:
@@ -291,9 +357,10 @@ def _without_waiting(name: str, flags: int) -> int:
 
 def position_limit(config: Mapping[str, Any]) -> int | None:
     """Positions that the model was made for, as its config names them."""
-    text = config.get("text_config") or config
+    inner = config.get("text_config")
+    text = inner if inner and isinstance(inner, dict) else config
     for key in ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length"):
-        if isinstance(text.get(key), int):
+        if type(text.get(key)) is int:
             return int(text[key])
     return None
 
@@ -326,32 +393,52 @@ def stop_token_ids(directory: Path, tokenizer_directory: Path | None = None) -> 
     ids: list[int] = []
     for name in ("generation_config.json", "config.json"):
         path = directory / name
-        if not path.is_file():
+        if not is_regular(path):
             continue
-        try:
-            value = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
-        except (OSError, ValueError, AttributeError) as error:
-            raise CheckpointError(f"{path}: cannot be read as JSON: {error}") from error
+        value = read_object(path).get("eos_token_id")
         if value is not None:
-            ids += value if isinstance(value, list) else [value]
+            listed = value if isinstance(value, list) else [value]
+            ids += [_token_id(path, "eos_token_id", value) for value in listed]
             break
     ids += _tokenizer_end(tokenizer_directory or directory)
-    return tuple(dict.fromkeys(int(i) for i in ids))
+    return tuple(dict.fromkeys(ids))
 
 
 def _tokenizer_end(directory: Path) -> list[int]:
     """The id of the tokenizer's `eos_token`; empty where its files do not tell."""
     named, vocabulary = directory / "tokenizer_config.json", directory / "tokenizer.json"
-    if not (named.is_file() and vocabulary.is_file()):
+    if not (is_regular(named) and is_regular(vocabulary)):
         return []
-    try:
-        token = json.loads(named.read_text(encoding="utf-8")).get("eos_token")
-        token = token.get("content") if isinstance(token, dict) else token
-        content = json.loads(vocabulary.read_text(encoding="utf-8"))
-    except (OSError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{directory}: its tokenizer cannot be read: {error}") from error
-    for added in content.get("added_tokens") or ():
+    token = read_object(named).get("eos_token")
+    token = token.get("content") if isinstance(token, dict) else token
+    if token is None:
+        return []
+    if not isinstance(token, str):
+        raise CheckpointError(
+            f"{named}: eos_token is {_short(token)}; it must be text, or an object whose "
+            "content is text"
+        )
+    content = read_object(vocabulary, MOST_VOCABULARY_BYTES)
+    added_tokens = content.get("added_tokens") or []
+    if not isinstance(added_tokens, list) or not all(isinstance(a, dict) for a in added_tokens):
+        raise CheckpointError(f"{vocabulary}: added_tokens must be a list of objects")
+    for added in added_tokens:
         if added.get("content") == token:
-            return [int(added["id"])]
-    known = (content.get("model") or {}).get("vocab")
-    return [int(known[token])] if isinstance(known, dict) and token in known else []
+            return [
+                _token_id(vocabulary, f"id of the added token {_short(token)}", added.get("id"))
+            ]
+    model = content.get("model") or {}
+    if not isinstance(model, dict):
+        raise CheckpointError(f"{vocabulary}: model is {_short(model)}; it must be an object")
+    known = model.get("vocab")
+    if not isinstance(known, dict) or token not in known:
+        return []
+    return [_token_id(vocabulary, f"id of {_short(token)}", known[token])]
+
+
+def _token_id(path: Path, what: str, value: Any) -> int:
+    if type(value) is int and 0 <= value < 2**31:
+        return value
+    raise CheckpointError(
+        f"{path}: {what} is {_short(value)}; a token's id is a whole number from 0 to 2147483647"
+    )

@@ -77,7 +77,14 @@ def parse_yaml(text: str) -> Any:
         raise YamlError(f"{where}not YAML: {_one_line(error.problem or error.context)}") from None
     except RecursionError:
         raise YamlError("is nested too deeply to be read; flatten it") from None
-    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (
+        yaml.YAMLError,
+        ArithmeticError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ) as error:
         # PyYAML's own constructors raise all of these on a malformed `!!tag` value.
         raise YamlError(f"not YAML: {_one_line(error)}") from None
     finally:

@@ -11,10 +11,17 @@ import pytest
 
 from ptharness.errors import CheckpointError
 from ptharness.fingerprint import (
+    MOST_CONFIG_BYTES,
     MOST_HEADER_BYTES,
+    MOST_TOKENIZER_BYTES,
     TensorEntry,
+    position_limit,
+    read_config,
     safetensors_header,
+    stop_token_ids,
     tensor_shapes,
+    tokenizer_digest,
+    weight_files,
 )
 
 
@@ -103,3 +110,101 @@ def test_weights_that_are_no_file_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "pipe", tmp_path, Path("/dev/zero"), tmp_path / "absent"):
         with pytest.raises(CheckpointError, match=str(path)):
             tensor_shapes(path)
+
+
+def test_only_regular_files_are_weights(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    (tmp_path / "folder.safetensors").mkdir()
+    with pytest.raises(CheckpointError, match=r"no \*\.safetensors"):
+        weight_files(tmp_path)
+    file = write_weights(tmp_path / "model.safetensors", "{}", 0)
+    assert weight_files(tmp_path) == [file]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[]",
+        b"{",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"a":' * 200 + b"1" + b"}" * 200,
+        b"{}" + b" " * MOST_CONFIG_BYTES,
+        b'{"a": ' + b"9" * 5000 + b"}",
+    ],
+)
+def test_a_hostile_config_is_an_error(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        read_config(tmp_path)
+
+
+@pytest.mark.timeout(20)
+def test_a_config_that_is_a_pipe_is_an_error(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(CheckpointError, match="not a regular file"):
+        read_config(tmp_path)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_config(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert read_config(tmp_path) == {"a": 1}
+
+
+@pytest.mark.parametrize("inner", [[1], "text", 7, None])
+def test_a_text_config_that_is_no_object_is_passed_over(inner: Any) -> None:
+    assert position_limit({"text_config": inner, "n_positions": 8}) == 8
+
+
+@pytest.mark.parametrize(
+    "value", ['"abc"', '"7"', "[[1]]", "1e999", "NaN", '{"a": 1}', "-1", "true", "[2, null]"]
+)
+def test_an_end_that_is_no_id_is_an_error(value: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(f'{{"eos_token_id": {value}}}')
+    with pytest.raises(CheckpointError, match=r"config\.json: eos_token_id .* from 0"):
+        stop_token_ids(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("named", "vocabulary", "file"),
+    [
+        ('{"eos_token": ["a"]}', "{}", "tokenizer_config.json"),
+        ('{"eos_token": {"content": 1}}', "{}", "tokenizer_config.json"),
+        ("[]", "{}", "tokenizer_config.json"),
+        *(
+            ('{"eos_token": "a"}', content, "tokenizer.json")
+            for content in [
+                "[]",
+                '{"added_tokens": [1]}',
+                '{"added_tokens": 1}',
+                '{"added_tokens": [{"content": "a"}]}',
+                '{"added_tokens": [{"content": "a", "id": "x"}]}',
+                '{"model": [1]}',
+                '{"model": {"vocab": {"a": [1]}}}',
+            ]
+        ),
+    ],
+)
+def test_a_hostile_tokenizer_is_an_error(
+    named: str, vocabulary: str, file: str, tmp_path: Path
+) -> None:
+    (tmp_path / "tokenizer_config.json").write_text(named)
+    (tmp_path / "tokenizer.json").write_text(vocabulary)
+    with pytest.raises(CheckpointError, match=f"{file}: .*(must|is not|from 0)"):
+        stop_token_ids(tmp_path)
+
+
+@pytest.mark.timeout(20)
+def test_only_regular_files_of_bounded_size_are_a_tokenizer(tmp_path: Path) -> None:
+    empty = tokenizer_digest(tmp_path)
+    templates = tmp_path / "additional_chat_templates"
+    (templates / "folder.jinja").mkdir(parents=True)
+    os.mkfifo(templates / "pipe.jinja")
+    os.mkfifo(tmp_path / "vocab.json")
+    assert tokenizer_digest(tmp_path) == empty
+    (templates / "x.jinja").write_text("x")
+    assert tokenizer_digest(tmp_path) != empty
+    with (tmp_path / "merges.txt").open("wb") as file:
+        file.truncate(MOST_TOKENIZER_BYTES + 1)
+    with pytest.raises(CheckpointError, match=r"merges\.txt: holds 200,000,001 bytes"):
+        tokenizer_digest(tmp_path)

@@ -51,6 +51,7 @@ def test_plain_values_are_read(text: str, value: object) -> None:
         ("a: !!bool maybe", "not YAML"),
         ("a: !!timestamp x", "not YAML"),
         ("a: \x01", "not YAML"),
+        ("a: 1" + ":1" * 400 + ".5", "not YAML"),
         ("[" * 3000, "nested too deeply"),
     ],
 )
