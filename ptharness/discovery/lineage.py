@@ -161,7 +161,7 @@ class _Search:
             else _by_weights(placings.get(name), answer)
             for name, answer in named.items()
         }
-        parents = self._without_cycles(parents)
+        parents = self._with_servable_adapters(self._without_cycles(parents))
         found = [self._found(name, parents) for name in self.folders]
         return _parents_first(found)
 
@@ -238,6 +238,24 @@ class _Search:
             else:
                 checked[name] = answer
         return checked
+
+    def _with_servable_adapters(self, parents: dict[str, Answer]) -> dict[str, Answer]:
+        """A manifest serves an adapter on the weights of one parent: others are questions."""
+        servable: dict[str, Answer] = {}
+        for name, answer in parents.items():
+            adapters = [parent for parent in answer.names if self.folders[parent].is_adapter]
+            if self.folders[name].is_adapter and (adapters or len(answer.names) > 1):
+                why = f"{answer.why}; an adapter is served on the weights of one checkpoint: merge"
+                answer = Answer((), why, answer.names, is_decided=False)
+            servable[name] = answer
+        # An adapter that cannot be served waits in a comment, and is nobody's parent.
+        waiting = {n for n, a in servable.items() if self.folders[n].is_adapter and not a.names}
+        return {
+            name: Answer((), f"{answer.why}; it cannot be served", answer.names, is_decided=False)
+            if waiting & set(answer.names)
+            else answer
+            for name, answer in servable.items()
+        }
 
     def _found(self, name: str, parents: dict[str, Answer]) -> Found:
         folder = self.folders[name]

@@ -6,7 +6,6 @@ of large models is compared within seconds, and nothing in a file can run.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ptharness.errors import CheckpointError
-from ptharness.fingerprint import digest, tensor_shapes, weight_files
+from ptharness.fingerprint import TensorEntry, digest, safetensors_header, weight_files
 
 MOST_TENSORS = 48
 MOST_WEIGHTS = 1 << 21
@@ -63,10 +62,13 @@ def sample_weights(directory: Path, most: int = MOST_WEIGHTS) -> Sample:
 
     Raises `CheckpointError` where a file cannot be read.
     """
-    where = {name: file for file in weight_files(directory) for name in tensor_shapes(file)}
-    shapes = {
-        name: shape for file in set(where.values()) for name, shape in tensor_shapes(file).items()
-    }
+    entries: dict[str, tuple[Path, TensorEntry]] = {}
+    for file in weight_files(directory):
+        for name, entry in safetensors_header(file).items():
+            if name in entries:
+                raise CheckpointError(f"{file}: {name} is in another file of the folder too")
+            entries[name] = (file, entry)
+    shapes = {name: entry.shape for name, (_, entry) in entries.items()}
     names = sorted(shapes)
     if sum(math.prod(shape) for shape in shapes.values()) > most:
         picked = np.unique(np.linspace(0, len(names) - 1, MOST_TENSORS).astype(int))
@@ -74,7 +76,7 @@ def sample_weights(directory: Path, most: int = MOST_WEIGHTS) -> Sample:
     each = max(1, most // max(1, len(names)))
     tensors = {}
     for name in names:
-        values = _first_values(where[name], name, each)
+        values = _first_values(*entries[name], name, each)
         if values is not None:
             tensors[name] = values
     # Tensors that cannot be read as numbers are left out, and set a checkpoint apart.
@@ -136,21 +138,19 @@ def reach(sample: Sample, learning_rate_sum: float | None) -> float:
     return 1.5 * learning_rate_sum * math.sqrt(vector.size) / norm + ROUNDING
 
 
-def _first_values(file: Path, name: str, most: int) -> Vector | None:
+def _first_values(file: Path, entry: TensorEntry, name: str, most: int) -> Vector | None:
     """The first values of a tensor; None for a dtype that is no plain number (quantised)."""
+    dtype = _DTYPES.get(entry.dtype)
+    if dtype is None:
+        return None
     try:
         with file.open("rb") as stream:
-            size = int.from_bytes(stream.read(8), "little")
-            entry = json.loads(stream.read(size))[name]
-            dtype = _DTYPES.get(entry["dtype"])
-            if dtype is None:
-                return None
-            start, end = entry["data_offsets"]
-            stream.seek(8 + size + start)
-            raw = np.frombuffer(stream.read(min(end - start, most * dtype.itemsize)), dtype)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            stream.seek(entry.start)
+            length = min(entry.end - entry.start, most * dtype.itemsize)
+            raw = np.frombuffer(stream.read(length), dtype)
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{file}: {name} cannot be read: {error}") from error
-    if entry["dtype"] in _AS_INTEGER:
+    if entry.dtype in _AS_INTEGER:
         raw = (raw.astype(np.uint32) << 16).view(np.float32)
     with np.errstate(over="ignore"):
         values: Vector = raw.astype(np.float32)

@@ -407,3 +407,20 @@ def test_a_name_that_is_no_text_is_passed_over(tmp_path: Path, methods: Catalogu
     discovery = discover([tmp_path], methods)
     assert list(found_in(discovery)) == ["base"]
     assert discovery.passed_over[0].reason == "its name is not UTF-8; rename it"
+
+
+def test_adapters_that_no_manifest_can_hold_wait_in_comments(
+    tmp_path: Path, methods: Catalogue[Method]
+) -> None:
+    write_model(tmp_path / "base", BASE)
+    write_adapter(tmp_path / "first", "../base")
+    write_adapter(tmp_path / "second", "../first")
+    write_adapter(tmp_path / "lost", "org/nowhere")
+    child = write_model(tmp_path / "child", SFT)
+    (child / "README.md").write_text("---\nbase_model: ../lost\ntags: [trl, dpo]\n---\n")
+    entries = written(discover([tmp_path], methods), tmp_path)["checkpoints"]
+    assert entries == {
+        "base": {"path": "base"},
+        "first": {"adapter": "first", "parent": "base", "method": "sft"},
+        "child": {"path": "child"},
+    }
