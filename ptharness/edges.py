@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
-from ptharness.fingerprint import file_digest, read_config, stop_token_ids
+from ptharness.errors import CheckpointError
+from ptharness.fingerprint import (
+    MOST_CONFIG_BYTES,
+    MOST_TOKENIZER_BYTES,
+    MOST_VOCABULARY_BYTES,
+    file_digest,
+    is_regular,
+    read_config,
+    read_file,
+    read_object,
+    stop_token_ids,
+)
 from ptharness.lineage import Checkpoint
-
-MOST_TOKENIZER_BYTES = 200_000_000
 
 _TOKENIZER_NOTES = ("padding", "truncation", "version")
 """Parts of tokenizer.json that decide how batches are made, not how text is cut."""
@@ -60,10 +70,8 @@ def shape_differences(parent: Checkpoint, child: Checkpoint) -> list[str]:
 
 def chat_template(directory: Path) -> str | None:
     """The text of a checkpoint's chat template; None if it has none or it cannot be read."""
-    try:
-        return (directory / "chat_template.jinja").read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        pass
+    with contextlib.suppress(CheckpointError):
+        return read_file(directory / "chat_template.jinja")
     template = _read_object(directory / "tokenizer_config.json").get("chat_template")
     return (
         None
@@ -76,28 +84,32 @@ def chat_template(directory: Path) -> str | None:
 
 def _same_tokenizer(here: Path, there: Path) -> bool:
     files = [folder / "tokenizer.json" for folder in (here, there)]
-    if [file.is_file() for file in files] != [True, True]:
+    digests = [_digest(file) for file in files]
+    if "" in digests:
         names = ("tokenizer.model", "vocab.json", "merges.txt", "vocab.txt", "tokenizer.json")
         return [_digest(here / name) for name in names] == [_digest(there / name) for name in names]
-    if file_digest(files[0]) == file_digest(files[1]):
+    if digests[0] == digests[1]:
         return True
     contents = [
-        {key: value for key, value in _read_object(file).items() if key not in _TOKENIZER_NOTES}
+        {key: value for key, value in content.items() if key not in _TOKENIZER_NOTES}
         for file in files
+        if (content := _read_object(file, MOST_VOCABULARY_BYTES))
     ]
-    return contents[0] == contents[1]
+    return len(contents) == 2 and contents[0] == contents[1]
 
 
 def _digest(file: Path) -> str:
-    return file_digest(file) if file.is_file() else ""
+    """A file's digest; empty where it is absent, no regular file or too large."""
+    try:
+        small = is_regular(file) and file.stat().st_size <= MOST_TOKENIZER_BYTES
+        return file_digest(file) if small else ""
+    except OSError:
+        return ""
 
 
-def _read_object(file: Path) -> dict[str, Any]:
+def _read_object(file: Path, most_bytes: int = MOST_CONFIG_BYTES) -> dict[str, Any]:
     """A JSON object; empty if missing, too large or broken."""
     try:
-        if not file.is_file() or file.stat().st_size > MOST_TOKENIZER_BYTES:
-            return {}
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_object(file, most_bytes)
+    except CheckpointError:
         return {}
-    return content if isinstance(content, dict) else {}

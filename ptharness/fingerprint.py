@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, is_dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TypeGuard
 
 import platformdirs
 
@@ -329,7 +329,7 @@ def _entry(name: str, value: Any, first: int) -> TensorEntry:
     return TensorEntry(dtype, tuple(shape), first + offsets[0], first + offsets[1])
 
 
-def _sizes(value: Any) -> bool:
+def _sizes(value: Any) -> TypeGuard[list[int]]:
     """Whether a value is a list of whole numbers from 0 that fit 63 bits."""
     return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**63 for n in value)
 

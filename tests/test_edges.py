@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from ptharness.edges import chat_template, native_differences, shape_differences
 from ptharness.errors import CheckpointError
+from ptharness.fingerprint import MOST_CONFIG_BYTES
 from ptharness.lineage import Checkpoint
 from tests.conftest import write_checkpoint
 
@@ -36,6 +38,15 @@ def test_padding_is_no_difference_of_tokenizers(pair: tuple[Checkpoint, Checkpoi
     assert native_differences(*pair) == []
 
 
+def test_tokenizers_that_cannot_be_parsed_differ_where_their_bytes_do(
+    pair: tuple[Checkpoint, Checkpoint],
+) -> None:
+    for checkpoint, depth in zip(pair, (200, 300), strict=True):
+        nested = '{"a":' * depth + "1" + "}" * depth
+        (checkpoint.directory / "tokenizer.json").write_text(nested)
+    assert native_differences(*pair) == ["tokenizers differ"]
+
+
 def test_tokenizers_of_other_files_are_compared_too(pair: tuple[Checkpoint, Checkpoint]) -> None:
     for checkpoint in pair:
         (checkpoint.directory / "tokenizer.json").unlink()
@@ -62,6 +73,28 @@ def test_chat_templates_are_compared_wherever_they_stand(
 def test_a_broken_tokenizer_config_is_no_template(content: str, tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text(content)
     assert chat_template(tmp_path) is None
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer_config.json"])
+def test_a_template_that_cannot_be_read_to_an_end_is_none(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    assert chat_template(tmp_path) is None
+    (tmp_path / name).unlink()
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(MOST_CONFIG_BYTES + 1)
+    assert chat_template(tmp_path) is None
+    (tmp_path / name).unlink()
+    (tmp_path / name).mkdir()
+    assert chat_template(tmp_path) is None
+
+
+@pytest.mark.timeout(60)
+def test_a_tokenizer_that_is_a_pipe_is_absent(pair: tuple[Checkpoint, Checkpoint]) -> None:
+    for checkpoint in pair:
+        (checkpoint.directory / "tokenizer.json").unlink()
+    os.mkfifo(pair[1].directory / "tokenizer.json")
+    assert native_differences(*pair) == []
 
 
 def test_other_stop_tokens_are_said(pair: tuple[Checkpoint, Checkpoint]) -> None:
