@@ -152,9 +152,11 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def weight_files(directory: Path) -> list[Path]:
     """The safetensors files of a checkpoint. Raises `CheckpointError` where there are none."""
-    files = sorted(
-        path for path in directory.glob("*") if path.suffix in WEIGHT_SUFFIXES and is_regular(path)
-    )
+    files = sorted(path for path in directory.glob("*") if path.suffix in WEIGHT_SUFFIXES)
+    for file in files:
+        if not is_regular(file):
+            # Left out, it would be a shard too few.
+            raise CheckpointError(f"{file}: no file that can be read (a broken link, a pipe?)")
     if files:
         return files
     pickles = sorted(p.name for p in directory.glob("*") if p.suffix in PICKLE_SUFFIXES)
@@ -398,7 +400,8 @@ def stop_token_ids(directory: Path, tokenizer_directory: Path | None = None) -> 
         value = read_object(path).get("eos_token_id")
         if value is not None:
             listed = value if isinstance(value, list) else [value]
-            ids += [_token_id(path, "eos_token_id", value) for value in listed]
+            # Some configurations write -1 for none.
+            ids += [_token_id(path, "eos_token_id", value) for value in listed if value != -1]
             break
     ids += _tokenizer_end(tokenizer_directory or directory)
     return tuple(dict.fromkeys(ids))
