@@ -144,12 +144,3 @@ def bootstrap_t(
     high, low = np.quantile(known, [1 - tail, tail])
     p = (1 + np.count_nonzero(np.abs(known) >= abs(estimate / stderr))) / (1 + len(known))
     return estimate - float(high) * stderr, estimate - float(low) * stderr, float(p)
-
-
-def benjamini_hochberg(p: Floats) -> Floats:
-    """q-values of p-values, shape (tests,); NaN stays NaN and does not count in the family."""
-    q = np.full(len(p), np.nan)
-    known = np.isfinite(p)
-    if known.any():
-        q[known] = stats.false_discovery_control(p[known], method="bh")
-    return q

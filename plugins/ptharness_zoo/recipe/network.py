@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ptharness_zoo.recipe.vocabulary import TOKENS, build_tokenizer
 
 if TYPE_CHECKING:
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaForCausalLM
 
 LAYERS = 3
 
@@ -41,14 +41,6 @@ def read_model(folder: Path) -> LlamaForCausalLM:
 
     model: LlamaForCausalLM = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
     return model
-
-
-def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """Read the tokenizer as a user would."""
-    from transformers import AutoTokenizer
-
-    tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(folder)
-    return tokenizer
 
 
 def write_checkpoint(model: LlamaForCausalLM, folder: Path) -> None:
