@@ -88,7 +88,7 @@ def discover(
     elif out is None:
         print_text(text.rstrip("\n"))
     else:
-        _print(discovery, out)
+        _print(discovery, out, text)
     return 0
 
 
@@ -143,7 +143,7 @@ def _write(out: Path, text: str) -> None:
     write_atomically(out.absolute(), text.encode())
 
 
-def _print(discovery: Discovery, out: Path) -> None:
+def _print(discovery: Discovery, out: Path, text: str) -> None:
     from ptharness.discovery import questions_in
 
     print_table(
@@ -168,7 +168,7 @@ def _print(discovery: Discovery, out: Path) -> None:
     for left in discovery.passed_over:
         print_text(f"not taken: {safe(left.directory)}: {safe(left.reason)}")
     print_text(f"written: {out}")
-    open_questions = questions_in(out.read_text(encoding="utf-8"))
+    open_questions = questions_in(text)
     if open_questions:
         asked = counted(open_questions, "question")
         print_text(f"{asked} marked `undecided` in it: answer before you trust the tables")
