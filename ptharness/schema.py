@@ -216,6 +216,120 @@ METRICS = pa.schema(
     ]
 )
 
+# --- analysis tables: what the published ones say about stages --------------------------------
+
+_SCOPE = (
+    _field("scope", _TAG, "What `task` names: task, tag, or pooled.", nullable=False),
+    _field(
+        "task",
+        _TAG,
+        "The task; the tag; or pooled, the mean over all tasks (macro).",
+        nullable=False,
+    ),
+    _field("tasks", pa.int32(), "Tasks that the row rests on.", nullable=False),
+)
+
+_ESTIMATE = (
+    _field("k", pa.int32(), "Attempts; null where the quantity has none."),
+    _field("quantity", _TAG, "What is estimated.", nullable=False),
+    _field(
+        "estimate",
+        pa.float64(),
+        "In the quantity's unit, mostly fractions of 1; null where it is undefined.",
+    ),
+    _field("stderr", pa.float64(), "Standard error, clustered."),
+    _field("ci_low", pa.float64(), "Lower end of the confidence interval."),
+    _field("ci_high", pa.float64(), "Upper end of the confidence interval."),
+    _field("ci_method", _TAG, "How the interval was made."),
+    _field("level", pa.float64(), "Confidence of the interval."),
+    _field("p", pa.float64(), "Two-sided, against 0."),
+    _field("q", pa.float64(), "p adjusted over its family (Benjamini-Hochberg)."),
+    _field("items", pa.int32(), "Items that it rests on.", nullable=False),
+    _field("reason", pa.string(), "Why it is undefined, or what to know about it."),
+)
+
+_PAIR = (
+    _field("source", _TAG, "The checkpoint compared from.", nullable=False),
+    _field("target", _TAG, "The checkpoint compared to.", nullable=False),
+    _field(
+        "relation",
+        _TAG,
+        "edge (parent to child), path (root to a later checkpoint), teacher (to its student), "
+        "pair (any two).",
+        nullable=False,
+    ),
+)
+
+_COMPARABLE = _field(
+    "comparable",
+    _TAG,
+    "same; native (each asked as it is meant to be used); no (refused, with the reason).",
+    nullable=False,
+)
+
+EDGES = pa.schema([*TAGS, *_PAIR, *_SCOPE, *_ESTIMATE, _COMPARABLE])
+"""The tags are the target's. Also the schema of `sensitivity` and `turnover`."""
+
+VERDICTS = pa.schema(
+    [
+        *TAGS,
+        *_PAIR,
+        *_SCOPE,
+        _field("role_declared", _NAMES, "What the stage was meant to do.", nullable=False),
+        _field(
+            "role_measured",
+            _TAG,
+            "support_expansion, policy_reshaping, mixed, consolidation, none or undetermined: an "
+            "answer-level proxy.",
+            nullable=False,
+        ),
+        _field("attrition", pa.bool_(), "Whether what was reachable no longer is.", nullable=False),
+        _field(
+            "harmful_reshaping",
+            pa.bool_(),
+            "Whether the choice among what is reachable got worse.",
+            nullable=False,
+        ),
+        _field("verdict", _TAG, "supported, contradicted or undetermined.", nullable=False),
+        _COMPARABLE,
+        _field("reason", pa.string(), "The numbers behind it, in a sentence.", nullable=False),
+    ]
+)
+
+MEASURES = pa.schema([*TAGS, *_SCOPE, *_ESTIMATE])
+
+RETENTION = pa.schema([*TAGS, *_PAIR, *_SCOPE, *_ESTIMATE])
+"""source -> target is the stage whose gain is followed; the tags are those of the checkpoint at
+which it is looked for."""
+
+CERTIFIED = pa.schema(
+    [
+        *TAGS,
+        *_PAIR,
+        _TASK,
+        _ITEM,
+        _field("direction", _TAG, "newly_reachable or no_longer_reachable.", nullable=False),
+        _field("k", pa.int32(), "Attempts within which reachable means.", nullable=False),
+        _field("source_n", pa.int32(), "Samples of the source.", nullable=False),
+        _field("source_c", pa.int32(), "Correct ones among them.", nullable=False),
+        _field("target_n", pa.int32(), "Samples of the target.", nullable=False),
+        _field("target_c", pa.int32(), "Correct ones among them.", nullable=False),
+        _field("p", pa.float64(), "Of the intersection-union test.", nullable=False),
+        _field("q", pa.float64(), "p adjusted over the items of the task.", nullable=False),
+    ]
+)
+
+ANALYSIS = {
+    "edges": EDGES,
+    "verdicts": VERDICTS,
+    "measures": MEASURES,
+    "retention": RETENTION,
+    "turnover": EDGES,
+    "sensitivity": EDGES,
+    "certified": CERTIFIED,
+}
+"""Tables that the analysis makes of the published ones, under their names."""
+
 PUBLISHED = {
     "checkpoints": CHECKPOINTS,
     "documents": DOCUMENTS,
