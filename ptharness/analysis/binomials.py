@@ -15,6 +15,8 @@ from scipy.special import gammaln
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
+PairCounts = tuple[Counts, Counts, Counts, Counts]
+"""n and c of a parent, then n and c of its child; each of shape (items,)."""
 
 
 def all_wrong(n: Counts, c: Counts, k: int) -> Floats:

@@ -23,7 +23,6 @@ These are answer-level proxies of the survey's state-action roles (arXiv 2604.07
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,21 +30,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ptharness.analysis.binomials import Counts, Floats, all_wrong, right_then_all_wrong
-from ptharness.analysis.movement import estimate_movement
-from ptharness.analysis.resampling import (
-    Codes,
-    Estimate,
-    Resampling,
-    bootstrap_t,
-    clustered_stderr,
-    student,
+from ptharness.analysis.binomials import (
+    Counts,
+    Floats,
+    PairCounts,
+    all_wrong,
+    right_then_all_wrong,
 )
+from ptharness.analysis.means import Means
+from ptharness.analysis.movement import Reshaping
+from ptharness.analysis.resampling import Codes, Estimate, Resampling
 
 QUANTITIES = ("delta", "exp", "rsh", "att", "res")
-SKEWED = frozenset({"exp", "att", "res"})
-"""Cells to which few items contribute; see `skewed_interval`."""
-
+SKEWED = ("exp", "att", "res")
+"""Cells to which few items contribute; `Means` gives them a wider interval."""
 
 CLAIMED = {"exp": 1, "att": -1}
 """The sign that a verdict would claim of a cell; its p-value tests that one."""
@@ -116,90 +114,52 @@ def decompose(
     Where some n < k + 1, all but delta is undefined and says so. Raises `ValueError` where shapes
     differ, c is not in 0..n, or k < 1.
     """
-    counts = _as_counts(parent_n, parent_c, child_n, child_c)
+    counts = as_counts(parent_n, parent_c, child_n, child_c)
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
-    n0, _, n1, _ = counts
-    codes = _as_codes(clusters, len(n0))
-    resampling = Resampling.of(codes, replicates, seed)
-    terms = item_terms(*counts, k)
-    least = int(min(n0.min(), n1.min())) if len(n0) else 0
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, not {level}")
+    items = len(counts[0])
+    if not items:
+        nothing = Estimate(reason="there is no item", level=level)
+        return Decomposition(k, 0, *[nothing] * 7)
+    resampling = Resampling.of(as_codes(clusters, items), replicates, seed)
+    least = int(min(counts[0].min(), counts[2].min()))
     if least < k + 1:
-        reason = f"needs {k + 1} samples of each item for k = {k}, and there are {least}"
-        undefined = Estimate(items=len(n0), reason=reason, level=level)
-        delta = estimate_means(terms[:, :1], ["delta"], resampling, level)["delta"]
-        return Decomposition(k, len(n0), delta, *[undefined] * 6)
-    samples = float(np.minimum(n0, n1).sum())
-    cells = estimate_means(terms, QUANTITIES, resampling, level, resolution=1 / samples)
-    if len(resampling.sizes) < 2:
-        return Decomposition(k, len(n0), **cells, rsh_up=cells["rsh"], rsh_down=cells["rsh"])
-    some = Resampling(codes, resampling.weights[: max(2, replicates // 10)])
-    rsh = terms[:, QUANTITIES.index("rsh")]
-    moved = estimate_movement(counts, rsh, k, some, level, seed)
-    return Decomposition(k, len(n0), **cells, **moved)
+        undefined = Estimate(items=items, reason=too_few(least, k), level=level)
+        delta = delta_means(counts, resampling).estimates(level)["delta"]
+        return Decomposition(k, items, delta, *[undefined] * 6)
+    terms = item_terms(*counts, k)
+    cells = cell_means(terms, counts, resampling)
+    some = resampling.first(max(2, replicates // 10))
+    moved = Reshaping.of(counts, terms[:, QUANTITIES.index("rsh")], k, some, seed)
+    return Decomposition(k, items, **cell_estimates(cells, level), **moved.estimates(level))
 
 
-def estimate_means(
-    terms: Floats,
-    names: Sequence[str],
-    resampling: Resampling,
-    level: float,
-    resolution: float = 0.0,
-) -> dict[str, Estimate]:
-    """Means over items of terms (items, quantities), each with the interval that fits it.
-
-    `resolution` is what one sample more or less changes: no skewed cell's interval is narrower.
-    """
-    items, clusters = len(terms), len(resampling.sizes)
-    if clusters < 2:
-        reason = f"needs two clusters of items, and there is {clusters}"
-        return {name: Estimate(items=items, reason=reason, level=level) for name in names}
-    sums = resampling.sums(terms)
-    means, stderrs = terms.mean(axis=0), clustered_stderr(sums, resampling.sizes)
-    ratios = resampling.studentized(sums)
-    found = {}
-    for column, name in enumerate(names):
-        mean, stderr = float(means[column]), float(stderrs[column])
-        if stderr > 0 and name in SKEWED:
-            low, high, p = skewed_interval(
-                mean, stderr, ratios[:, column], sums[:, column], items, level
-            )
-            low, high = min(low, mean - resolution), max(high, mean + resolution)
-            p = p if mean * CLAIMED.get(name, mean) > 0 else 1.0
-            method = "bootstrap_t"
-        elif stderr > 0:
-            low, high, p = student(mean, stderr, clusters, level)
-            method = "clustered_t"
-        else:
-            # Equal on all items. That bounds how often it can differ: it is not known exactly.
-            reach = min(1.0, -math.log(1 - level) / clusters)
-            p = 1.0 if mean == 0 else min(1.0, 2 * 0.5**clusters)
-            low, high, method = mean - reach, mean + reach, "rule_of_three"
-        found[name] = Estimate(mean, stderr, low, high, method, level, p, items)
-    return found
+def too_few(least: int, k: int) -> str:
+    """Why the cells are undefined."""
+    return f"needs {k + 1} samples of each item for k = {k}, and there are {least}"
 
 
-def skewed_interval(
-    mean: float, stderr: float, ratios: Floats, sums: Floats, items: int, level: float
-) -> tuple[float, float, float]:
-    """Interval and two-sided p-value of a mean to which few items contribute much.
-
-    Such a mean is skewed, and its rare large terms may not have been seen. So the wider of
-    Student's t and the bootstrap-t is taken, and widened by one unseen cluster as extreme as the
-    most extreme one seen. In simulations of 400 items this covers the truth in 91 to 99 % of cases
-    at the level of 95 %, where bootstrap-t alone covers 79 to 95 %.
-    """
-    low, high, p = student(mean, stderr, len(sums), level)
-    skewed_low, skewed_high, skewed_p = bootstrap_t(mean, stderr, ratios, level)
-    # Replicates that miss nearly all contributing items have nearly no stderr: a bound on those.
-    farthest = 3 * (high - mean)
-    low = min(low, max(skewed_low, mean - farthest))
-    high = max(high, min(skewed_high, mean + farthest))
-    unseen = float(np.abs(sums).max()) / items
-    return low - unseen, high + unseen, max(p, skewed_p)
+def cell_means(terms: Floats, counts: PairCounts, draws: Resampling) -> Means:
+    """The means of the cells over items, from `item_terms` of the counts n0, c0, n1, c1."""
+    step = 1 / float(np.minimum(counts[0], counts[2]).sum())
+    return Means.of(QUANTITIES, terms, draws, step)
 
 
-def _as_counts(*values: npt.ArrayLike) -> tuple[Counts, Counts, Counts, Counts]:
+def delta_means(counts: PairCounts, draws: Resampling) -> Means:
+    """The mean change alone, which is defined for every n >= 1."""
+    n0, c0, n1, c1 = counts
+    return Means.of(["delta"], (c1 / n1 - c0 / n0)[:, None], draws)
+
+
+def cell_estimates(means: Means, level: float) -> dict[str, Estimate]:
+    """Intervals of the cells, by the method that fits each."""
+    return means.estimates(level, skewed=SKEWED, claimed=CLAIMED)
+
+
+def as_counts(*values: npt.ArrayLike) -> PairCounts:
+    """n0, c0, n1, c1 of equal shape (items,). Raises `ValueError` for what are no counts."""
     arrays = np.broadcast_arrays(*(np.atleast_1d(np.asarray(value)) for value in values))
     if any(array.ndim != 1 for array in arrays):
         raise ValueError(f"counts must have one dimension, not {arrays[0].ndim}")
@@ -210,7 +170,8 @@ def _as_counts(*values: npt.ArrayLike) -> tuple[Counts, Counts, Counts, Counts]:
     return n0, c0, n1, c1
 
 
-def _as_codes(clusters: Any, items: int) -> Codes:
+def as_codes(clusters: Any, items: int) -> Codes:
+    """Clusters as numbers from 0; each item its own where there are none."""
     if clusters is None:
         return np.arange(items, dtype=np.int64)
     if len(clusters) != items:

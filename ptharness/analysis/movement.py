@@ -14,6 +14,7 @@ items it is about 0.5 percentage points too high.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from ptharness.analysis.binomials import Counts, Floats
+from ptharness.analysis.binomials import Counts, Floats, PairCounts
 from ptharness.analysis.resampling import Estimate, Resampling, clustered_stderr, student
 
 GRID = np.concatenate([[0.0], np.sin(np.linspace(0.04, np.pi / 2, 28)) ** 2])
@@ -36,9 +37,6 @@ STEPS = 200
 
 RESTEPS = 25
 """EM steps of a bootstrap replicate, from the estimate on."""
-
-CHUNK = 25
-"""Replicates fitted at once."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +63,15 @@ class Movement:
     def joint(self) -> Floats:
         """P(p0 = grid[i], p1 = grid[j]), shape (nodes, nodes), each item counted once."""
         nodes = len(GRID)
-        start = np.full((nodes, nodes), (1 - UNCHANGED) / nodes**2)
-        start += np.eye(nodes) * UNCHANGED / nodes
+        joint = np.full((nodes, nodes), (1 - UNCHANGED) / nodes**2)
+        joint += np.eye(nodes) * UNCHANGED / nodes
         counts = np.bincount(self.pair, minlength=len(self.parent)).astype(np.float64)
-        (joint,) = self._fit(counts[None], start[None], STEPS)
-        return np.asarray(joint)
+        for _ in range(STEPS):
+            likelihood = ((self.parent @ joint) * self.child).sum(axis=1)
+            share = np.divide(counts, likelihood, out=np.zeros_like(counts), where=likelihood > 0)
+            joint = joint * (self.parent.T @ (self.child * share[:, None]))
+            joint = joint / joint.sum()
+        return joint
 
     def replicates(self, weights: npt.NDArray[np.floating[Any]]) -> Floats:
         """The joint distributions with items weighted; weights (replicates, items).
@@ -78,23 +80,18 @@ class Movement:
         """
         order = np.argsort(self.pair, kind="stable")
         starts = np.searchsorted(self.pair[order], np.arange(len(self.parent)))
-        counts = np.add.reduceat(weights[:, order].astype(np.float64), starts, axis=1)
-        return np.concatenate(
-            [
-                self._fit(counts[first : first + CHUNK], self.joint[None], RESTEPS)
-                for first in range(0, len(counts), CHUNK)
-            ]
-        )
-
-    def _fit(self, counts: Floats, start: Floats, steps: int) -> Floats:
-        """EM from `start` for each row of counts (rows, pairs)."""
-        joint = np.broadcast_to(start, (len(counts), *start.shape[1:]))
-        for _ in range(steps):
-            likelihood = np.einsum("bij,ij->bi", self.parent @ joint, self.child)
-            share = np.divide(counts, likelihood, out=np.zeros_like(counts), where=likelihood > 0)
-            joint = joint * (self.parent.T @ (self.child * share[:, :, None]))
-            joint = joint / joint.sum(axis=(1, 2), keepdims=True)
-        return joint
+        counts = np.add.reduceat(weights[:, order].astype(np.float32), starts, axis=1)
+        nodes = len(GRID)
+        # All replicates in two matrix products a step; float32 is far finer than the noise.
+        likelihood = (self.parent[:, :, None] * self.child[:, None, :]).reshape(-1, nodes**2)
+        likelihood = (likelihood / likelihood.max(axis=1, keepdims=True)).astype(np.float32)
+        joint = np.tile(self.joint.reshape(-1).astype(np.float32), (len(weights), 1))
+        for _ in range(RESTEPS):
+            of_pair = joint @ likelihood.T
+            share = np.divide(counts, of_pair, out=np.zeros_like(counts), where=of_pair > 0)
+            joint *= share @ likelihood
+            joint /= joint.sum(axis=1, keepdims=True)
+        return np.asarray(joint.reshape(-1, nodes, nodes), dtype=np.float64)
 
 
 def reshaping_up(joint: Floats, k: int) -> Floats:
@@ -129,53 +126,89 @@ def cross_fitted(
     return terms / splits
 
 
-def estimate_movement(
-    counts: tuple[Counts, Counts, Counts, Counts],
-    rsh: Floats,
-    k: int,
-    resampling: Resampling,
-    level: float,
-    seed: int = 0,
-) -> dict[str, Estimate]:
-    """`rsh_up` and `rsh_down` with intervals and p-values.
+@dataclass(frozen=True)
+class Reshaping:
+    """Reshaping up and down on one task, with all that their intervals need; poolable.
 
-    `counts` are n0, c0, n1, c1 and `rsh` the items' unbiased reshaping terms, all of shape
-    (items,). An interval reaches from the cross-fitted bound to the bootstrap's far end; p is that
-    of the cross-fitted test of up > 0, and of down < 0, doubled.
+    `up` and `net` (RSH) are estimates, `ups` and `nets` their replicates, shape (replicates,).
+    `bounds` and `bound_stderrs` are the means of `cross_fitted`, of up and of down.
     """
-    movement = Movement.of(*counts)
-    up = float(reshaping_up(movement.joint, k))
-    weights = resampling.weights[:, resampling.codes]
-    ups = reshaping_up(movement.replicates(weights), k)
-    downs = weights @ rsh / weights.sum(axis=1) - ups
-    sums = resampling.sums(cross_fitted(*counts, k, seed=seed))
-    items, clusters = len(rsh), len(resampling.sizes)
-    means, stderrs = sums.sum(axis=0) / items, clustered_stderr(sums, resampling.sizes)
-    found = {}
-    for column, (name, estimate, replicates) in enumerate(
-        (("rsh_up", up, ups), ("rsh_down", float(rsh.mean()) - up, downs))
-    ):
+
+    up: float
+    net: float
+    ups: Floats
+    nets: Floats
+    bounds: Floats
+    bound_stderrs: Floats
+    clusters: int
+    items: int
+
+    @classmethod
+    def of(
+        cls,
+        counts: PairCounts,
+        rsh: Floats,
+        k: int,
+        draws: Resampling,
+        seed: int = 0,
+    ) -> Reshaping:
+        """From counts n0, c0, n1, c1 and the items' unbiased reshaping terms, shape (items,)."""
+        movement = Movement.of(*counts)
+        weights = draws.weights[:, draws.codes]
+        ups = reshaping_up(movement.replicates(weights), k)
+        sums = draws.sums(cross_fitted(*counts, k, seed=seed))
+        return cls(
+            float(reshaping_up(movement.joint, k)),
+            float(rsh.mean()),
+            ups,
+            weights @ rsh / weights.sum(axis=1),
+            sums.sum(axis=0) / len(rsh),
+            clustered_stderr(sums, draws.sizes),
+            len(draws.sizes),
+            len(rsh),
+        )
+
+    @classmethod
+    def pooled(cls, parts: Sequence[Reshaping]) -> Reshaping:
+        """The mean of the tasks', each counting the same."""
+        return cls(
+            float(np.mean([part.up for part in parts])),
+            float(np.mean([part.net for part in parts])),
+            np.mean([part.ups for part in parts], axis=0),
+            np.mean([part.nets for part in parts], axis=0),
+            np.mean([part.bounds for part in parts], axis=0),
+            np.sqrt(np.sum([part.bound_stderrs**2 for part in parts], axis=0)) / len(parts),
+            sum(part.clusters - 1 for part in parts) + 1,
+            sum(part.items for part in parts),
+        )
+
+    def estimates(self, level: float) -> dict[str, Estimate]:
+        """`rsh_up` and `rsh_down` with intervals and p-values.
+
+        An interval reaches from the cross-fitted bound to the bootstrap's far end; p is that of
+        the cross-fitted test of up > 0, and of down < 0, doubled.
+        """
+        return {
+            "rsh_up": self._estimate(self.up, self.ups, 0, level),
+            "rsh_down": self._estimate(self.net - self.up, self.nets - self.ups, 1, level),
+        }
+
+    def _estimate(self, estimate: float, replicates: Floats, side: int, level: float) -> Estimate:
+        if self.clusters < 2:
+            reason = f"needs two clusters of items, and there is {self.clusters}"
+            return Estimate(items=self.items, reason=reason, level=level)
         tail = (1 - level) / 2
         low, high = (2 * estimate - q for q in np.quantile(replicates, [1 - tail, tail]))
-        bound, stderr = float(means[column]), float(stderrs[column])
+        bound, stderr = float(self.bounds[side]), float(self.bound_stderrs[side])
         p = 1.0
         if stderr > 0:
-            bound_low, bound_high, two_sided = student(bound, stderr, clusters, level)
-            is_up = name == "rsh_up"
-            p = two_sided if (bound > 0) == is_up else 1.0
+            bound_low, bound_high, two_sided = student(bound, stderr, self.clusters, level)
+            p = two_sided if (bound < 0) == bool(side) else 1.0
             low, high = (
-                (min(low, bound_low), max(high, estimate))
-                if is_up
-                else (min(low, estimate), max(high, bound_high))
+                (min(low, estimate), max(high, bound_high))
+                if side
+                else (min(low, bound_low), max(high, estimate))
             )
-        found[name] = Estimate(
-            estimate,
-            float(np.std(replicates, ddof=1)),
-            float(low),
-            float(high),
-            "cross_fitted_bootstrap",
-            level,
-            p,
-            items,
-        )
-    return found
+        stderr = float(np.std(replicates, ddof=1))
+        method = "cross_fitted_bootstrap"
+        return Estimate(estimate, stderr, low, high, method, level, p, self.items)

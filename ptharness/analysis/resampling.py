@@ -64,6 +64,17 @@ class Resampling:
             weights[replicate] = np.bincount(drawn, minlength=count)
         return cls(codes, weights)
 
+    def within(self, chosen: npt.NDArray[np.bool_]) -> Resampling:
+        """The same draws over a part of the items; `chosen` has shape (items,)."""
+        if chosen.all():
+            return self
+        kept, codes = np.unique(self.codes[chosen], return_inverse=True)
+        return Resampling(codes.reshape(-1).astype(np.int64), self.weights[:, kept])
+
+    def first(self, replicates: int) -> Resampling:
+        """The first so many of the draws."""
+        return Resampling(self.codes, self.weights[:replicates])
+
     @cached_property
     def sizes(self) -> Floats:
         """Items in each cluster; shape (clusters,)."""
@@ -82,22 +93,22 @@ class Resampling:
     def _counts(self) -> Floats:
         return np.asarray(self.weights @ self.sizes.astype(np.float32), dtype=np.float64)
 
-    def studentized(self, sums: Floats) -> Floats:
-        """(mean* - mean) / stderr* of each replicate; shape (replicates, quantities)."""
+    def spreads(self, sums: Floats) -> tuple[Floats, Floats]:
+        """mean* - mean and stderr* of each replicate; both of shape (replicates, quantities)."""
         count = self.weights.shape[1]
         sizes = self.sizes[:, None]
         centre = sums.sum(axis=0) / sizes.sum()
         # Centred first: float32 has digits enough for what varies, not for what is common.
         centred = (sums - centre * sizes).astype(np.float32)
         number = self._counts[:, None]
-        shift = (self.weights @ centred) / number
-        squares = self.weights @ (centred**2)
-        cross = self.weights @ (centred * sizes.astype(np.float32))
-        size_squares = self.weights @ (sizes.astype(np.float32) ** 2)
-        spread = squares - 2 * shift * cross + shift**2 * size_squares
-        stderr = np.sqrt(np.maximum(spread, 0) * count / (count - 1)) / number
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(np.where(stderr > 0, shift / stderr, np.nan), dtype=np.float64)
+            shift = (self.weights @ centred) / number
+            squares = self.weights @ (centred**2)
+            cross = self.weights @ (centred * sizes.astype(np.float32))
+            size_squares = self.weights @ (sizes.astype(np.float32) ** 2)
+            spread = squares - 2 * shift * cross + shift**2 * size_squares
+            stderr = np.sqrt(np.maximum(spread, 0) * count / (count - 1)) / number
+        return shift, stderr
 
 
 def cluster_sums(terms: Floats, codes: Codes, count: int) -> Floats:
@@ -136,10 +147,13 @@ def bootstrap_t(
     """Interval and two-sided p-value from studentized replicates, shape (replicates,).
 
     Follows the skewness of a mean to which a few items contribute most. Replicates without
-    spread (all drawn clusters equal) tell nothing and are left out. Source: Efron and Tibshirani,
+    spread (all drawn clusters equal) tell nothing and are left out; if all are, the interval has
+    no width and claims nothing. Source: Efron and Tibshirani,
     An introduction to the bootstrap, section 12.5.
     """
     known = ratios[np.isfinite(ratios)]
+    if not len(known):
+        return estimate, estimate, 0.0
     tail = (1 - level) / 2
     high, low = np.quantile(known, [1 - tail, tail])
     p = (1 + np.count_nonzero(np.abs(known) >= abs(estimate / stderr))) / (1 + len(known))

@@ -6,6 +6,9 @@ with u = (1-p0)^k and v = (1-p1)^k. Two runs of one model show newly solved item
 them stands what that model's second run would show: E[u - u^2], with u^2 unbiased by
 C(n-c, 2k) / C(n, 2k). Naive counts (c0 = 0 and c1 > 0) have no such baseline and mislead.
 
+Also KEPT_k = E[(1-u)(1-v)] and NEITHER_k = E[u v]: the four add up to 1. They are the expected
+shares of what the literature counts as expanded, shrunk, preserved and out (arXiv 2507.14843).
+
 Units: fraction of items. Undefined for n < k; the baseline for n < 2k.
 """
 
@@ -13,18 +16,39 @@ from __future__ import annotations
 
 import numpy as np
 
-from ptharness.analysis.binomials import Counts, Floats, all_wrong
+from ptharness.analysis.binomials import Counts, Floats, PairCounts, all_wrong
+from ptharness.analysis.means import Means
+from ptharness.analysis.resampling import Resampling
 
-QUANTITIES = ("new", "lost", "same_model_new")
+QUANTITIES = ("new", "lost", "kept", "neither")
+BASELINE = "same_model_new"
+SKEWED = ("new", "lost", BASELINE)
 
 
 def item_terms(
     parent_n: Counts, parent_c: Counts, child_n: Counts, child_c: Counts, k: int
 ) -> Floats:
-    """Each item's unbiased terms in the order of `QUANTITIES`; shape (items, 3).
+    """Each item's unbiased terms in the order of `QUANTITIES`; shape (items, 4).
 
-    NaN where n is too small. The baseline is the parent's.
+    NaN where n < k.
     """
     u, v = all_wrong(parent_n, parent_c, k), all_wrong(child_n, child_c, k)
-    both_wrong = all_wrong(parent_n, parent_c, 2 * k)
-    return np.stack([u * (1 - v), (1 - u) * v, u - both_wrong], axis=-1)
+    return np.stack([u * (1 - v), (1 - u) * v, (1 - u) * (1 - v), u * v], axis=-1)
+
+
+def baseline_terms(n: Counts, c: Counts, k: int) -> Floats:
+    """Each item's chance that a second run of the same model newly solves it; shape (items,).
+
+    NaN where n < 2k.
+    """
+    return all_wrong(n, c, k) - all_wrong(n, c, 2 * k)
+
+
+def turnover_means(counts: PairCounts, k: int, draws: Resampling) -> Means:
+    """The means over items, the parent's baseline among them where its n allows it."""
+    n0, c0, n1, c1 = counts
+    names, terms = list(QUANTITIES), item_terms(*counts, k)
+    if n0.min() >= 2 * k:
+        names.append(BASELINE)
+        terms = np.column_stack([terms, baseline_terms(n0, c0, k)])
+    return Means.of(names, terms, draws, 1 / float(np.minimum(n0, n1).sum()))

@@ -51,6 +51,8 @@ def cells(p0: Floats, p1: Floats, k: int) -> dict[str, float]:
         "rsh_down": np.minimum(d, 0) * both,
         "new": u * (1 - v),
         "lost": (1 - u) * v,
+        "kept": both,
+        "neither": u * v,
         "same_model_new": u - u**2,
     }
     return {name: float(values.mean()) for name, values in terms.items()}

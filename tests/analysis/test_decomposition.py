@@ -78,10 +78,11 @@ def test_the_cells_are_unbiased(scenario: str, n: int, k: int) -> None:
     for _ in range(300):
         drawn = (full, random.binomial(n, p0), full, random.binomial(n, p1))
         found.append(decomposition.item_terms(*drawn, k).mean(axis=0))
-        turned.append(turnover.item_terms(*drawn, k).mean(axis=0))
+        baseline = turnover.baseline_terms(*drawn[:2], k)
+        turned.append([*turnover.item_terms(*drawn, k).mean(axis=0), baseline.mean()])
     for names, repetitions in (
         (decomposition.QUANTITIES, np.array(found)),
-        (turnover.QUANTITIES, np.array(turned)),
+        ((*turnover.QUANTITIES, turnover.BASELINE), np.array(turned)),
     ):
         bias = np.abs(repetitions.mean(axis=0) - [truth[name] for name in names])
         assert (bias <= 3 * repetitions.std(axis=0) / np.sqrt(300) + 1e-6).all(), names
@@ -118,10 +119,10 @@ def test_intervals_cover_the_truth(scenario: str, n: int, k: int) -> None:
     covered = dict.fromkeys(decomposition.QUANTITIES, 0)
     resampling = decomposition.Resampling.of(np.arange(ITEMS), 400)
     for seed in range(250):
-        terms = decomposition.item_terms(*counts(scenario, n, seed), k)
-        found = decomposition.estimate_means(
-            terms, decomposition.QUANTITIES, resampling, 0.95, resolution=1 / (ITEMS * n)
-        )
+        drawn = counts(scenario, n, seed)
+        terms = decomposition.item_terms(*drawn, k)
+        means = decomposition.cell_means(terms, drawn, resampling)
+        found = decomposition.cell_estimates(means, 0.95)
         for name, estimate in found.items():
             assert estimate.ci_low is not None
             assert estimate.ci_high is not None
@@ -130,6 +131,25 @@ def test_intervals_cover_the_truth(scenario: str, n: int, k: int) -> None:
         small = abs(truth[name]) < 0.005
         lowest, highest = (0.90, 1.0) if small else (0.92, 0.985)
         assert lowest <= count / 250 <= highest, (name, count / 250)
+
+
+def test_pooled_tasks_count_the_same_and_their_intervals_cover() -> None:
+    """A large task where something happens, a small one where nothing does: the mean of both."""
+    k, n, covered = 8, 32, 0
+    truth = (population("expand", k)["exp"] + population("null", k)["exp"]) / 2
+    for seed in range(200):
+        parts = []
+        for scenario, items in (("expand", ITEMS), ("null", ITEMS // 4)):
+            drawn = tuple(column[:items] for column in counts(scenario, n, seed))
+            draws = decomposition.Resampling.of(np.arange(items), 200, seed)
+            terms = decomposition.item_terms(*drawn, k)
+            parts.append(decomposition.cell_means(terms, drawn, draws))
+        pooled = decomposition.cell_estimates(decomposition.Means.pooled(parts), 0.95)["exp"]
+        assert pooled.estimate == pytest.approx(np.mean([part.values[1] for part in parts]))
+        assert pooled.ci_low is not None
+        assert pooled.ci_high is not None
+        covered += pooled.ci_low <= truth <= pooled.ci_high
+    assert 0.9 <= covered / 200 <= 0.99
 
 
 @pytest.mark.parametrize(("n", "k"), [(32, 16), (64, 32)])
