@@ -14,7 +14,7 @@ export UV_TORCH_BACKEND := cpu
 endif
 PINS := $(if $(filter cpu,$(HARDWARE)),-c constraints.txt,)
 
-.PHONY: install demo test check format docs bench clean
+.PHONY: install browser demo test check format docs bench clean
 install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -26,7 +26,17 @@ $(VENV)/installed: pyproject.toml constraints.txt
 demo: install
 	$(BIN)/ptharness demo
 
-test: install
+# The report is tested in a real browser: Debian's, not one that Playwright would download.
+browser:
+	@if command -v chromium >/dev/null 2>&1; then :; \
+	elif command -v apt-get >/dev/null 2>&1 && [ "$$(id -u)" = 0 ]; then \
+		apt-get update && apt-get install -y chromium; \
+	else \
+		echo "chromium is missing: install it (apt-get install chromium), or the report's" \
+			"browser tests are skipped"; \
+	fi
+
+test: install browser
 	$(BIN)/python -m pytest
 
 check: install

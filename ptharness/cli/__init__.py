@@ -14,8 +14,8 @@ import click
 
 from ptharness import __version__
 from ptharness.cli.group import CommandGroup, session_of
-from ptharness.cli.text import safe
 from ptharness.errors import PtharnessError
+from ptharness.text import safe
 
 INTERRUPTED = 130
 WRONG_USE = 2

@@ -10,7 +10,7 @@ import click
 
 from ptharness.cli.output import JSON_OPTION, counted, print_json, print_table, print_text
 from ptharness.cli.session import Session
-from ptharness.cli.text import safe
+from ptharness.text import safe
 
 if TYPE_CHECKING:
     from ptharness.discovery.lineage import Answer, Discovery

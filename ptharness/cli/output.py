@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ptharness.cli.text import safe
+from ptharness.text import safe
 
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 """The option that every command with something to show has."""

@@ -11,7 +11,7 @@ import click
 from ptharness.cli.output import JSON_OPTION, print_json, print_table, print_text
 from ptharness.cli.run import make_request, selection_options
 from ptharness.cli.session import Session
-from ptharness.cli.text import safe
+from ptharness.text import safe
 
 if TYPE_CHECKING:
     from ptharness.evaluation import Session as EvaluationSession

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ptharness.cli.text import safe
 from ptharness.evaluation import Observer
 from ptharness.executors.base import UnitFailed, WorkerRestarted
 from ptharness.planner import Plan
 from ptharness.scoring import Marked
+from ptharness.text import safe
 from ptharness.units import Failure, GenerationUnit
 from ptharness.worker import CheckpointFailed, Event, JobDone, Loaded, Progress, Started, UnitDone
 

@@ -12,7 +12,7 @@ import click
 
 from ptharness.cli.output import JSON_OPTION, PIPE_WIDTH, print_json, print_text
 from ptharness.cli.session import Session
-from ptharness.cli.text import safe
+from ptharness.text import safe
 
 if TYPE_CHECKING:
     from ptharness.results import Results

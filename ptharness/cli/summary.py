@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ptharness.cli.text import safe
 from ptharness.results import Results
+from ptharness.text import safe
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType

@@ -6,7 +6,7 @@ import unicodedata
 import pytest
 
 from ptharness.cli.output import print_table, print_text
-from ptharness.cli.text import safe
+from ptharness.text import safe
 
 
 @pytest.mark.parametrize(

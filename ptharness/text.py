@@ -1,4 +1,4 @@
-"""Text from models, checkpoints and manifests, made safe to print in a terminal."""
+"""Text from models, checkpoints and manifests, made safe to show in a terminal or a page."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Published and analysis tables -> one self-contained `report.html`."""
