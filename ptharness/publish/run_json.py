@@ -12,8 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 import ptharness
-from ptharness.fingerprint import write_atomically
+from ptharness.fingerprint import digest, write_atomically
 from ptharness.planner import CheckpointPrint, Work
 from ptharness.resolve import Evaluation
 from ptharness.schema import SCHEMA_VERSION
@@ -31,6 +33,10 @@ _DISTRIBUTIONS = (
     "numpy",
     "pyarrow",
 )
+
+
+_OF_EVERY_RUN = ("failures", "support_budget")
+"""Keys that hold even where a run made no numbers."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,9 @@ def write_run(
 ) -> bool:
     """Replace run.json if it has something new to say; whether it had."""
     weights = {name: found.weights for name, found in prints.items()}
-    record = _merge(read_run(path), _record(evaluation, work, weights, state, report), weights)
+    record = _record(evaluation, work, weights, state, report)
+    record["evaluated"] = [_evaluated(w, prints[w.checkpoint.name]) for w in work]
+    record = _merge(read_run(path), record, weights)
     if record is None:
         return False
     # In ASCII, since names and messages in it are printed and opened everywhere.
@@ -119,7 +127,30 @@ def _described(work: Work) -> dict[str, Any]:
         "primary": list(header.primary),
         "binary": header.binary,
         "version": header.version,
+        "tags": list(work.planned.task.tags),
     }
+
+
+def _evaluated(work: Work, prints: CheckpointPrint) -> dict[str, Any]:
+    """How a checkpoint was asked on a task, by which it is decided what may be compared."""
+    planned = work.planned
+    count = sum(unit.documents for unit in work.scores)
+    rows = planned.prompts.slice_documents(0, count)
+    return {
+        "checkpoint": work.checkpoint.name,
+        "task": planned.prompts.header.task,
+        "protocol": planned.protocol,
+        "items": _digest_of(rows, "item"),
+        "gold": _digest_of(rows, "document_digest"),
+        "prompts": _digest_of(rows, "prompt_digest"),
+        "scoring": planned.prompts.header.score_digest,
+        "tokenizer": prints.tokenizer,
+        "stop_token_ids": sorted(prints.stop_token_ids),
+    }
+
+
+def _digest_of(rows: pa.Table, column: str) -> str:
+    return digest(rows[column].to_pylist())[:16]
 
 
 def _merge(
@@ -135,8 +166,8 @@ def _merge(
         return record
     loads = record["engine_loads"]
     if not loads and previous.get("state") == record["state"]:
-        same = previous.get("failures") == record["failures"]
-        return None if same else {**previous, "failures": record["failures"]}
+        current = {key: record[key] for key in _OF_EVERY_RUN}
+        return None if current.items() <= previous.items() else {**previous, **current}
     loaded = {load["checkpoint"] for load in loads}
     kept = [
         load

@@ -106,6 +106,11 @@ class Task(ABC):
         """Python files, neither ours nor lm-eval's, that loading this task runs."""
         return ()
 
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Names that several tasks share, over which results can be pooled."""
+        return ()
+
     @abstractmethod
     def inputs_digest(self, settings: TaskSettings) -> str:
         """A digest of all that prompts and scores depend on: files, data, code, versions.

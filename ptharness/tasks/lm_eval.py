@@ -92,6 +92,12 @@ class LmEvalTask(Task):
         files = code_files(self._declared[0])
         return tuple(f for f in files if not any(f.is_relative_to(t) for t in self.trusted))
 
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags of its YAML."""
+        tags = self._declared[0].get("tag") or ()
+        return (tags,) if isinstance(tags, str) else tuple(str(tag) for tag in tags)
+
     def inputs_digest(self, settings: TaskSettings) -> str:
         """A digest of all that prompts and scores depend on. Raises `TaskError`."""
         source = self.source()
