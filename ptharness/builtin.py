@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "run": "Evaluate every checkpoint of a lineage and publish the tables.",
     "demo": "Evaluate the bundled lineage of tiny checkpoints.",
+    "analyze": "Measure again what each stage did, without an engine.",
     "plan": "Show what a run would do, what is cached, and the engine starts.",
     "discover": "Write a manifest from folders of checkpoints.",
     "check": "Check a manifest: names, paths, declared methods, comparability.",

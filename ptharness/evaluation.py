@@ -1,6 +1,7 @@
 """The main job: a lineage goes in, tagged tables come out.
 
     resolve -> prompts -> plan -> generate (worker) -> score (scoring processes) -> publish
+            -> analyse
 
 Generation and scoring run at the same time: a shard is scored as soon as its last sample
 block is in the store, and a task's metrics are made as soon as its last shard is scored.
@@ -24,7 +25,7 @@ from ptharness.manifest import read_manifest
 from ptharness.planner import CheckpointPrint, Plan, Work, make_plan, plan_work, read_prints
 from ptharness.plugins import Plugins, load_plugins
 from ptharness.preparation import prepare
-from ptharness.publish import is_complete, publish
+from ptharness.publish import default_settings, is_complete, publish, publish_analysis
 from ptharness.registry import Registry
 from ptharness.resolve import Evaluation, Overrides, resolve
 from ptharness.results import Results
@@ -39,7 +40,7 @@ class Request:
     """What is asked for: a manifest and the options of `ptharness run`.
 
     `tasks` keeps only these of the manifest's; `samples` and `engine` override it; `limit`
-    takes the first documents of each task.
+    takes the first documents of each task. Without `generate`, tables are made of what is stored.
     """
 
     manifest: Path
@@ -50,6 +51,7 @@ class Request:
     executor: str = "local"
     limit: int | None = None
     command: tuple[str, ...] = ()
+    generate: bool = True
 
 
 class Observer:
@@ -69,6 +71,9 @@ class Observer:
 
     def failed(self, failure: Failure) -> None:
         """Something could not be done; the run goes on."""
+
+    def analysing(self) -> None:
+        """The tables are written; what each stage did is being computed."""
 
     def marked(self, marked: Marked) -> None:
         """A document could not be scored and counts as not correct."""
@@ -113,8 +118,8 @@ def run(
     """Carry out a request; see `evaluate`. The failures are those of this very run."""
     session = Session.open(request, plugins, observer)
     try:
-        plan = session.prepare()
-        session.execute(plan)
+        plan = session.prepare(warm=request.generate)
+        session.execute(plan if request.generate else replace(plan, jobs=()))
     finally:
         session.close()
     return session.publish(plan), tuple(session.failures)
@@ -280,6 +285,8 @@ class Session:
         for failure in published.failures:
             self.fail(failure)
         results = Results(self.folder)
+        self.observer.analysing()
+        publish_analysis(results, default_settings(results))
         self.plugins.run_finished(results)
         return results
 

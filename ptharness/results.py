@@ -19,17 +19,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ptharness.errors import ResultsError, near_misses
-from ptharness.schema import PUBLISHED, SAMPLES, SCHEMA_VERSION
+from ptharness.schema import ANALYSIS, PUBLISHED, SAMPLES, SCHEMA_VERSION
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow.compute as pc
     import pyarrow.dataset as ds
 
-ANALYSIS_TABLES = ("edges", "verdicts")
-"""Tables that an analysis adds."""
-
-TABLES = (*PUBLISHED, *ANALYSIS_TABLES)
+TABLES = (*PUBLISHED, *ANALYSIS)
 
 Filters: TypeAlias = "Sequence[Any] | pc.Expression"
 """Conditions as pandas and pyarrow take them: `[("task", "==", "gsm8k"), ("sample", "<", 4)]`
@@ -86,13 +83,48 @@ class Results:
 
     @cached_property
     def edges(self) -> pd.DataFrame:
-        """One row per source x target x task x quantity. Needs the analysis."""
+        """One row per source x target x task x quantity: what each stage did."""
         return self.read("edges")
 
     @cached_property
     def verdicts(self) -> pd.DataFrame:
-        """One row per source x target x task: declared and measured role. Needs the analysis."""
+        """One row per source x target x task: declared and measured role."""
         return self.read("verdicts")
+
+    @cached_property
+    def measures(self) -> pd.DataFrame:
+        """One row per checkpoint x task x quantity: pass@k curves, votes, answers, cost."""
+        return self.read("measures")
+
+    @cached_property
+    def retention(self) -> pd.DataFrame:
+        """One row per stage x later checkpoint x task: how much of its gain is left."""
+        return self.read("retention")
+
+    @cached_property
+    def turnover(self) -> pd.DataFrame:
+        """One row per two checkpoints x task x quantity: items gained, lost, kept."""
+        return self.read("turnover")
+
+    @cached_property
+    def sensitivity(self) -> pd.DataFrame:
+        """The cells of `edges` at other support budgets."""
+        return self.read("sensitivity")
+
+    @cached_property
+    def certified(self) -> pd.DataFrame:
+        """One row per item that certainly became reachable, or no longer is."""
+        return self.read("certified")
+
+    @cached_property
+    def analysis(self) -> dict[str, Any]:
+        """How the analysis was made: k, level, false discovery rate, families; empty if it was
+        not."""
+        try:
+            content = json.loads((self.path / "analysis.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
 
     def read(
         self, table: str, columns: Sequence[str] | None = None, filters: Filters | None = None
@@ -152,9 +184,10 @@ class Results:
             return schema
         if table == "samples":
             return SAMPLES
-        if table in ANALYSIS_TABLES:
+        if table in ANALYSIS:
             raise ResultsError(
-                f"{self.path}: no table {table!r}: the analysis has not been run on these results"
+                f"{self.path}: no table {table!r}: the analysis has not been run on these results; "
+                f"`ptharness analyze {self.path}` does it"
             )
         raise ResultsError(f"{self._place(table)}: missing; run the evaluation again to write it")
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 Comparable = Literal["same", "native", "no"]
 
 _NATIVE_KEYS = ("chat_template_used", "seed", "samples")
-"""Parts of a protocol that may differ: how a side is meant to be used, and how often it was asked."""
+"""Parts of a protocol that may differ: how a side is meant to be used, how often it was asked."""
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ class TaskCounts:
         first, second = self.row(source), self.row(target)
         shared = (self.n[first] > 0) & (self.n[second] > 0)
         counts = (self.n[first], self.c[first], self.n[second], self.c[second])
-        return tuple(column[shared] for column in counts), shared  # type: ignore[return-value]
+        return tuple(column[shared] for column in counts), shared
 
     def draws(self, replicates: int, seed: int) -> Resampling:
         """Draws of clusters, the same for all checkpoints of the task."""
@@ -82,7 +82,7 @@ def _of_task(name: str, rows: pa.Table) -> TaskCounts:
     place = checkpoint.indices.to_numpy(), item.indices.to_numpy()
 
     def dense(values: pa.ChunkedArray, fill: float, kind: type) -> npt.NDArray[Any]:
-        array = np.full(shape, fill, dtype=kind)
+        array: npt.NDArray[Any] = np.full(shape, fill, dtype=kind)
         array[place] = pc.fill_null(values.cast(pa.float64()), fill).to_numpy()
         return array
 

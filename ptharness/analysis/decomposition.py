@@ -144,13 +144,13 @@ def too_few(least: int, k: int) -> str:
 def cell_means(terms: Floats, counts: PairCounts, draws: Resampling) -> Means:
     """The means of the cells over items, from `item_terms` of the counts n0, c0, n1, c1."""
     step = 1 / float(np.minimum(counts[0], counts[2]).sum())
-    return Means.of(QUANTITIES, terms, draws, step)
+    return Means.of(QUANTITIES, terms, draws, step, bound=1.0)
 
 
 def delta_means(counts: PairCounts, draws: Resampling) -> Means:
     """The mean change alone, which is defined for every n >= 1."""
     n0, c0, n1, c1 = counts
-    return Means.of(["delta"], (c1 / n1 - c0 / n0)[:, None], draws)
+    return Means.of(["delta"], (c1 / n1 - c0 / n0)[:, None], draws, bound=1.0)
 
 
 def cell_estimates(means: Means, level: float) -> dict[str, Estimate]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from ptharness.analysis.binomials import Floats
 from ptharness.analysis.resampling import (
@@ -29,23 +30,29 @@ class Means:
     `values` and `stderrs` have shape (quantities,), `shifts` (mean* - mean) and `spreads`
     (stderr*) shape (replicates, quantities). `unseen` is what one more cluster like the most
     extreme one would add to a mean, `step` what one sample more or less changes, `weight` what
-    one cluster counts.
+    one cluster counts. No interval reaches beyond `bound` on either side.
     """
 
     names: tuple[str, ...]
     values: Floats
     stderrs: Floats
-    shifts: Floats
-    spreads: Floats
+    shifts: npt.NDArray[np.float32]
+    spreads: npt.NDArray[np.float32]
     unseen: Floats
     step: float
     weight: float
     clusters: int
     items: int
+    bound: float = math.inf
 
     @classmethod
     def of(
-        cls, names: Sequence[str], terms: Floats, resampling: Resampling, step: float = 0.0
+        cls,
+        names: Sequence[str],
+        terms: Floats,
+        resampling: Resampling,
+        step: float = 0.0,
+        bound: float = math.inf,
     ) -> Means:
         """From the items' terms of shape (items, quantities), without NaN, at least one item."""
         sums = resampling.sums(terms)
@@ -62,6 +69,7 @@ class Means:
             1 / clusters,
             clusters,
             items,
+            bound,
         )
 
     @classmethod
@@ -70,6 +78,9 @@ class Means:
         if len(parts) == 1:
             return parts[0]
         count = len(parts)
+        # A quantity that is undefined on one of the tasks has no mean over all.
+        shared = [name for name in parts[0].names if all(name in part.names for part in parts)]
+        parts = [part.only(shared) for part in parts]
         return cls(
             parts[0].names,
             np.mean([part.values for part in parts], axis=0),
@@ -81,6 +92,22 @@ class Means:
             max(part.weight for part in parts) / count,
             sum(part.clusters - 1 for part in parts) + 1,
             sum(part.items for part in parts),
+            max(part.bound for part in parts),
+        )
+
+    def only(self, names: Sequence[str]) -> Means:
+        """The same of some of the quantities."""
+        if tuple(names) == self.names:
+            return self
+        columns = [self.names.index(name) for name in names]
+        return replace(
+            self,
+            names=tuple(names),
+            values=self.values[columns],
+            stderrs=self.stderrs[columns],
+            shifts=self.shifts[:, columns],
+            spreads=self.spreads[:, columns],
+            unseen=self.unseen[columns],
         )
 
     def replicates(self, name: str) -> Floats:
@@ -120,6 +147,7 @@ class Means:
             method = "clustered_t"
         if mean * sign < 0:
             p = 1.0
+        low, high = max(low, -self.bound), min(high, self.bound)
         return Estimate(mean, stderr, low, high, method, level, p, self.items)
 
     def _skewed_interval(self, column: int, level: float) -> tuple[float, float, float]:
@@ -134,7 +162,7 @@ class Means:
         mean, stderr = float(self.values[column]), float(self.stderrs[column])
         low, high, p = student(mean, stderr, self.clusters, level)
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratios = self.shifts[:, column] / self.spreads[:, column]
+            ratios = self.shifts[:, column].astype(np.float64) / self.spreads[:, column]
         skewed_low, skewed_high, skewed_p = bootstrap_t(mean, stderr, ratios, level)
         # Replicates that miss nearly all contributing items have nearly no stderr: a bound on
         # those.

@@ -14,6 +14,7 @@ items it is about 0.5 percentage points too high.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -131,7 +132,8 @@ class Reshaping:
     """Reshaping up and down on one task, with all that their intervals need; poolable.
 
     `up` and `net` (RSH) are estimates, `ups` and `nets` their replicates, shape (replicates,).
-    `bounds` and `bound_stderrs` are the means of `cross_fitted`, of up and of down.
+    `bounds` and `bound_stderrs` are the means of `cross_fitted`, of up and of down. `weight` is
+    what one cluster counts where no item shows any reshaping, else 0.
     """
 
     up: float
@@ -140,6 +142,7 @@ class Reshaping:
     nets: Floats
     bounds: Floats
     bound_stderrs: Floats
+    weight: float
     clusters: int
     items: int
 
@@ -164,6 +167,7 @@ class Reshaping:
             weights @ rsh / weights.sum(axis=1),
             sums.sum(axis=0) / len(rsh),
             clustered_stderr(sums, draws.sizes),
+            0.0 if rsh.any() else 1 / len(draws.sizes),
             len(draws.sizes),
             len(rsh),
         )
@@ -178,6 +182,7 @@ class Reshaping:
             np.mean([part.nets for part in parts], axis=0),
             np.mean([part.bounds for part in parts], axis=0),
             np.sqrt(np.sum([part.bound_stderrs**2 for part in parts], axis=0)) / len(parts),
+            max(p.weight for p in parts) / len(parts) if all(p.weight for p in parts) else 0.0,
             sum(part.clusters - 1 for part in parts) + 1,
             sum(part.items for part in parts),
         )
@@ -197,6 +202,11 @@ class Reshaping:
         if self.clusters < 2:
             reason = f"needs two clusters of items, and there is {self.clusters}"
             return Estimate(items=self.items, reason=reason, level=level)
+        if self.weight:
+            # As `Means` bounds what is 0 on every item.
+            reach = min(1.0, -math.log(1 - level) * self.weight)
+            low, high = (-reach, 0.0) if side else (0.0, reach)
+            return Estimate(0.0, 0.0, low, high, "rule_of_three", level, 1.0, self.items)
         tail = (1 - level) / 2
         low, high = (2 * estimate - q for q in np.quantile(replicates, [1 - tail, tail]))
         bound, stderr = float(self.bounds[side]), float(self.bound_stderrs[side])

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from ptharness.analysis.binomials import Floats
 
@@ -93,7 +93,7 @@ class Resampling:
     def _counts(self) -> Floats:
         return np.asarray(self.weights @ self.sizes.astype(np.float32), dtype=np.float64)
 
-    def spreads(self, sums: Floats) -> tuple[Floats, Floats]:
+    def spreads(self, sums: Floats) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """mean* - mean and stderr* of each replicate; both of shape (replicates, quantities)."""
         count = self.weights.shape[1]
         sizes = self.sizes[:, None]
@@ -108,7 +108,7 @@ class Resampling:
             size_squares = self.weights @ (sizes.astype(np.float32) ** 2)
             spread = squares - 2 * shift * cross + shift**2 * size_squares
             stderr = np.sqrt(np.maximum(spread, 0) * count / (count - 1)) / number
-        return shift, stderr
+        return np.asarray(shift, np.float32), np.asarray(stderr, np.float32)
 
 
 def cluster_sums(terms: Floats, codes: Codes, count: int) -> Floats:
@@ -136,8 +136,8 @@ def student(
 ) -> tuple[float, float, float]:
     """Interval and two-sided p-value of Student's t, one degree of freedom less than clusters."""
     freedom = max(clusters - 1, 1)
-    reach = float(stats.t.ppf((1 + level) / 2, freedom)) * stderr
-    p = float(2 * stats.t.sf(abs(estimate / stderr), freedom))
+    reach = float(special.stdtrit(freedom, (1 + level) / 2)) * stderr
+    p = float(2 * special.stdtr(freedom, -abs(estimate / stderr)))
     return estimate - reach, estimate + reach, p
 
 

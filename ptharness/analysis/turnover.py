@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ptharness.analysis.binomials import Counts, Floats, PairCounts, all_wrong
-from ptharness.analysis.means import Means
-from ptharness.analysis.resampling import Resampling
+from ptharness.analysis.binomials import Counts, Floats, all_wrong
 
 QUANTITIES = ("new", "lost", "kept", "neither")
 BASELINE = "same_model_new"
@@ -42,13 +40,3 @@ def baseline_terms(n: Counts, c: Counts, k: int) -> Floats:
     NaN where n < 2k.
     """
     return all_wrong(n, c, k) - all_wrong(n, c, 2 * k)
-
-
-def turnover_means(counts: PairCounts, k: int, draws: Resampling) -> Means:
-    """The means over items, the parent's baseline among them where its n allows it."""
-    n0, c0, n1, c1 = counts
-    names, terms = list(QUANTITIES), item_terms(*counts, k)
-    if n0.min() >= 2 * k:
-        names.append(BASELINE)
-        terms = np.column_stack([terms, baseline_terms(n0, c0, k)])
-    return Means.of(names, terms, draws, 1 / float(np.minimum(n0, n1).sum()))

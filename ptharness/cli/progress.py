@@ -128,6 +128,10 @@ class ProgressObserver(Observer):
         if pending and self.line is not None and self.progress.tasks[0].finished:
             self._show(f"scoring, {pending} units left")
 
+    def analysing(self) -> None:
+        """The moving line says what the last seconds are for."""
+        self._show("analysing what each stage did", completed=None, total=None, rate="")
+
     def marked(self, marked: Marked) -> None:
         """Say which document counts as not correct because its scorer gave up."""
         self.say(

@@ -114,15 +114,17 @@ def make_request(manifest: Path, *, tasks: str = "", **options: Any) -> Any:
 
 
 def _show(results: Results, failures: Sequence[Failure], *, quiet: bool, as_json: bool) -> None:
+    from ptharness.cli.stages import print_stages, stages_json
     from ptharness.cli.summary import summary_json, summary_table
 
     if as_json:
-        print_json(summary_json(results))
+        print_json({**summary_json(results), "pairs": stages_json(results)})
     elif not quiet:
         from rich.console import Console
 
         width = None if sys.stdout.isatty() else PIPE_WIDTH
         Console(width=width, highlight=False).print(summary_table(results))
+        print_stages(results)
         print_text(f"tables: {results.path}\nengine log: {results.path / 'logs' / 'engine.log'}")
     for failure in failures:
         where = " x ".join(part for part in (failure.checkpoint, failure.task) if part)

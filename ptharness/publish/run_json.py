@@ -64,9 +64,9 @@ def write_run(
 ) -> bool:
     """Replace run.json if it has something new to say; whether it had."""
     weights = {name: found.weights for name, found in prints.items()}
-    record = _record(evaluation, work, weights, state, report)
-    record["evaluated"] = [_evaluated(w, prints[w.checkpoint.name]) for w in work]
-    record = _merge(read_run(path), record, weights)
+    new = _record(evaluation, work, weights, state, report)
+    new["evaluated"] = [_evaluated(w, prints[w.checkpoint.name]) for w in work]
+    record = _merge(read_run(path), new, weights)
     if record is None:
         return False
     # In ASCII, since names and messages in it are printed and opened everywhere.

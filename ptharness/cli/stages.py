@@ -1,0 +1,158 @@
+"""What each stage did, for a terminal: a line per stage, and tables per task, tag and k."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ptharness.cli.output import PIPE_WIDTH, print_table, print_text
+from ptharness.report.sentences import movement
+from ptharness.results import Results
+from ptharness.text import safe
+
+Row = dict[str, Any]
+
+SHOWN = ("delta", "exp", "rsh_up", "rsh_down", "att")
+
+
+def stages_json(results: Results, scope: str = "pooled") -> list[Row]:
+    """Every verdict of a scope with its estimates, as plain values."""
+    estimates = _estimates(results, "edges", scope)
+    return [
+        {**verdict, "estimates": estimates.get(_key(verdict), {})}
+        for verdict in _rows(results, "verdicts", scope)
+    ]
+
+
+def print_stages(results: Results) -> None:
+    """A line for each stage, over all tasks."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    stages = [row for row in stages_json(results) if row["relation"] == "edge"]
+    if not stages:
+        return
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, max_width=30, overflow="ellipsis")
+    table.add_column(overflow="fold")
+    several = len(stages) > len({stage["target"] for stage in stages})
+    for stage in stages:
+        name = f"{stage['source']} -> {stage['target']}" if several else stage["target"]
+        table.add_row(Text(safe(name)), Text(safe(sentence(stage))))
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    print_text(heading(results, stages))
+    console.print(table, soft_wrap=False)
+
+
+def heading(results: Results, stages: Sequence[Row]) -> str:
+    """What the lines below it mean."""
+    about = results.analysis
+    count = max(stage["tasks"] for stage in stages)
+    return (
+        f"what each stage did, mean of {count} task{'s' * (count != 1)}; reachable within "
+        f"{about.get('support_budget')} attempts; {100 * float(about.get('level', 0.95)):g} % "
+        "intervals, in percentage points"
+    )
+
+
+def sentence(stage: Row) -> str:
+    """`on-policy  declared policy_reshaping  measured policy_reshaping (supported)  +21.4 pp = ...`
+
+    From a row of verdicts with its `estimates`.
+    """
+    declared = " or ".join(stage["role_declared"]) or "nothing"
+    flags = [name.replace("_", " ") for name in ("attrition", "harmful_reshaping") if stage[name]]
+    measured = f"measured {stage['role_measured']} ({stage['verdict']})"
+    if flags:
+        measured += f" with {' and '.join(flags)}"
+    parts = [
+        str(stage["provenance"] or "").replace("_", "-"),
+        f"declared {declared}",
+        measured,
+        movement(stage["estimates"]).replace("\u2212", "-"),
+    ]
+    if stage["comparable"] == "native":
+        parts.append("(each asked as it is meant to be used)")
+    return "  ".join(part for part in parts if part)
+
+
+def print_by(results: Results, scope: str) -> None:
+    """Every related pair on each task, or over each tag's tasks; a star where q is low enough."""
+    fdr = float(results.analysis.get("false_discovery_rate", 0.05))
+    rows = [
+        (
+            _pair(stage),
+            stage["task"],
+            *(_starred(stage["estimates"].get(quantity), fdr) for quantity in SHOWN),
+            stage["role_measured"],
+            stage["verdict"],
+        )
+        for stage in stages_json(results, scope)
+    ]
+    if not rows:
+        print_text(f"no {scope} to show")
+        return
+    names = ("change", "expansion", "up", "down", "attrition")
+    print_table(("pair", scope, *names, "measured", "verdict"), rows)
+    print_text(f"* q <= {fdr:g}; intervals are in edges.parquet, or printed by --json")
+
+
+def print_sensitivity(results: Results) -> None:
+    """How expansion, reshaping and attrition move with the support budget, over all tasks."""
+    by_pair: dict[tuple[str, str], dict[int, dict[str, Row]]] = {}
+    for row in _rows(results, "sensitivity", "pooled"):
+        if row["relation"] == "edge":
+            pair = by_pair.setdefault((row["source"], row["target"]), {})
+            pair.setdefault(row["k"], {})[row["quantity"]] = row
+    ks = sorted({k for pair in by_pair.values() for k in pair})
+    if not ks:
+        return
+    rows = [
+        (f"{source} -> {target}", *(_three(found.get(k, {})) for k in ks))
+        for (source, target), found in by_pair.items()
+    ]
+    columns = ("expansion / reshaping / attrition", *(f"k = {k}" for k in ks))
+    print_table(columns, rows)
+
+
+def _pair(stage: Row) -> str:
+    note = {"edge": "", "path": " (path)", "teacher": " (teacher)"}[stage["relation"]]
+    return f"{stage['source']} -> {stage['target']}{note}"
+
+
+def _starred(row: Mapping[str, Any] | None, fdr: float) -> str:
+    """`+22.0*`, in percentage points."""
+    if row is None or row["estimate"] is None:
+        return "?"
+    found = row["q"] is not None and row["q"] <= fdr
+    return f"{_points(row['estimate'])}{'*' * found}"
+
+
+def _three(found: Mapping[str, Row]) -> str:
+    values = [found.get(quantity, {}).get("estimate") for quantity in ("exp", "rsh", "att")]
+    return " / ".join("?" if value is None else _points(value) for value in values)
+
+
+def _points(value: float) -> str:
+    """`+22.0`, and `0.0` without a sign."""
+    text = f"{100 * value:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
+
+
+def _rows(results: Results, table: str, scope: str) -> Iterator[Row]:
+    yield from results.arrow(table, filters=[("scope", "==", scope)]).to_pylist()
+
+
+def _key(row: Row) -> tuple[Any, ...]:
+    return row["relation"], row["source"], row["target"], row["task"]
+
+
+def _estimates(results: Results, table: str, scope: str) -> dict[tuple[Any, ...], dict[str, Row]]:
+    found: dict[tuple[Any, ...], dict[str, Row]] = {}
+    names = ("estimate", "stderr", "ci_low", "ci_high", "ci_method", "p", "q", "items", "reason")
+    for row in _rows(results, table, scope):
+        values = {name: row[name] for name in ("quantity", *names)}
+        found.setdefault(_key(row), {})[row["quantity"]] = values
+    return found
