@@ -255,7 +255,7 @@ _PAIR = (
         "relation",
         _TAG,
         "edge (parent to child), path (root to a later checkpoint), teacher (to its student), "
-        "pair (any two).",
+        "replicate (two runs of the same weights), pair (any two).",
         nullable=False,
     ),
 )

@@ -51,7 +51,7 @@ def compare(inputs: Inputs, settings: Settings, draws: Mapping[str, Resampling])
     found = []
     # A parent that is the teacher too is compared once.
     known: dict[tuple[str, str], dict[str, Part]] = {}
-    for edge in inputs.lineage.edges():
+    for edge in inputs.edges:
         pair = edge.source, edge.target
         if pair not in known:
             known[pair] = dict(_task_comparisons(inputs, edge, settings, draws))
@@ -161,7 +161,7 @@ def sensitivity_rows(
 ) -> Iterator[Row]:
     """Rows of `schema.EDGES`: how the cells move with k, for every related pair and scope."""
     skewed = ("exp", "att", "res", "new", "lost")
-    for edge in inputs.lineage.edges():
+    for edge in inputs.edges:
         parts: dict[str, Mapping[int, Means]] = {}
         comparables: dict[str, Comparable] = {}
         for task, counts in inputs.counts.items():
@@ -231,7 +231,12 @@ def _measured(one: Compared, q: Mapping[str, float], settings: Settings) -> Meas
 
 
 def _declared(inputs: Inputs, edge: Edge) -> list[str]:
-    """The roles that the stage declares; on a path, those of all its stages together."""
+    """The roles that the stage declares; on a path, those of all its stages together.
+
+    Two runs of the same weights declare that nothing was done.
+    """
+    if edge.relation == "replicate":
+        return []
     if edge.relation != "path":
         return list(inputs.rows[edge.target]["role"])
     found: dict[str, None] = {}

@@ -14,7 +14,7 @@ from ptharness.analysis.comparability import Asked, Comparable, comparability
 from ptharness.analysis.counts import TaskCounts
 from ptharness.analysis.resampling import Estimate, Resampling
 from ptharness.analysis.roles import Thresholds
-from ptharness.lineage import Checkpoint, Lineage, Stage
+from ptharness.lineage import Checkpoint, Edge, Lineage, Stage
 from ptharness.schema import TAGS
 from ptharness.taxonomy import Interface, Provenance, Role
 
@@ -79,6 +79,17 @@ class Inputs:
         """The graph of checkpoints; paths of files are not known any more."""
         name = next((str(row["lineage"]) for row in self.rows.values()), "")
         return Lineage(name, tuple(_checkpoint(row) for row in self.rows.values()))
+
+    @cached_property
+    def edges(self) -> list[Edge]:
+        """Every pair to compare: the lineage's, and runs of the same weights (`replicate`)."""
+        first: dict[str, str] = {}
+        repeated = []
+        for name, row in self.rows.items():
+            weights = row["fingerprint"]
+            if weights and first.setdefault(weights, name) != name:
+                repeated.append(Edge(first[weights], name, "replicate"))
+        return [*self.lineage.edges(), *repeated]
 
     @cached_property
     def scopes(self) -> list[Scope]:

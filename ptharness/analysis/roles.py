@@ -146,8 +146,11 @@ def judge(
 ) -> tuple[Verdict, str]:
     """The verdict on a declaration, and what of consolidation it rests on (may be empty).
 
-    Of several declared roles each will do: supported if one is, contradicted if all are.
+    Of several declared roles each will do: supported if one is, contradicted if all are. Where
+    none is declared, nothing should be found.
     """
+    if not declared:
+        return _of_role(NONE, measured), ""
     verdicts, notes = [], []
     for role in declared:
         if role != Role.CONSOLIDATION:
@@ -161,11 +164,9 @@ def judge(
 
 
 def _of_role(role: str, measured: str) -> Verdict:
-    if measured in (role, MIXED):
+    if measured == role or (measured == MIXED and role != NONE):
         return "supported"
-    if measured == NONE or measured in (Role.SUPPORT_EXPANSION, Role.POLICY_RESHAPING):
-        return "contradicted"
-    return "undetermined"
+    return "undetermined" if measured == UNDETERMINED else "contradicted"
 
 
 def _either(verdicts: Sequence[Verdict]) -> Verdict:

@@ -31,15 +31,16 @@ def print_stages(results: Results) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    stages = [row for row in stages_json(results) if row["relation"] == "edge"]
+    stages = [row for row in stages_json(results) if row["relation"] in ("edge", "replicate")]
     if not stages:
         return
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True, max_width=30, overflow="ellipsis")
     table.add_column(overflow="fold")
-    several = len(stages) > len({stage["target"] for stage in stages})
+    edges = [stage["target"] for stage in stages if stage["relation"] == "edge"]
     for stage in stages:
-        name = f"{stage['source']} -> {stage['target']}" if several else stage["target"]
+        is_plain = stage["relation"] == "edge" and edges.count(stage["target"]) == 1
+        name = stage["target"] if is_plain else f"{stage['source']} -> {stage['target']}"
         table.add_row(Text(safe(name)), Text(safe(sentence(stage))))
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
     print_text(heading(results, stages))
@@ -63,13 +64,14 @@ def sentence(stage: Row) -> str:
     From a row of verdicts with its `estimates`.
     """
     declared = " or ".join(stage["role_declared"]) or "nothing"
+    repeated = stage["relation"] == "replicate"
     flags = [name.replace("_", " ") for name in ("attrition", "harmful_reshaping") if stage[name]]
     measured = f"measured {stage['role_measured']} ({stage['verdict']})"
     if flags:
         measured += f" with {' and '.join(flags)}"
     parts = [
-        str(stage["provenance"] or "").replace("_", "-"),
-        f"declared {declared}",
+        "the same weights again" if repeated else str(stage["provenance"] or "").replace("_", "-"),
+        "" if repeated else f"declared {declared}",
         measured,
         movement(stage["estimates"]).replace("\u2212", "-"),
     ]
@@ -118,7 +120,7 @@ def print_sensitivity(results: Results) -> None:
 
 
 def _pair(stage: Row) -> str:
-    note = {"edge": "", "path": " (path)", "teacher": " (teacher)"}[stage["relation"]]
+    note = "" if stage["relation"] == "edge" else f" ({stage['relation']})"
     return f"{stage['source']} -> {stage['target']}{note}"
 
 
