@@ -1,1 +1,5 @@
 """Published and analysis tables -> one self-contained `report.html`."""
+
+from ptharness.report.page import write_report
+
+__all__ = ["write_report"]

@@ -1,0 +1,219 @@
+"""How the numbers were made: protocols, versions, intervals, what failed, what is undefined."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from ptharness.report.tables import Row, Tables
+from ptharness.schema import ANALYSIS, PUBLISHED
+
+MOST_REASONS = 60
+_ESTIMATES = ("edges", "sensitivity", "measures", "retention", "turnover")
+_ABOUT = {
+    "checkpoints": "the checkpoints and what was declared of them",
+    "documents": "the items: prompt and right answer",
+    "samples": "every completion, a file per checkpoint and task",
+    "items": "per item: samples and correct ones",
+    "metrics": "the tasks' own metrics",
+    "edges": "what each stage, path and teacher changed",
+    "verdicts": "the measured roles and the verdicts",
+    "measures": "pass@k and its relatives, cost",
+    "retention": "what is left of each stage's gain",
+    "turnover": "items gained and lost between any two checkpoints",
+    "sensitivity": "the cells at other k",
+    "certified": "certified items by name",
+}
+
+
+@dataclass(frozen=True)
+class Appendix:
+    """Tables of plain text; a list of pairs is printed as a list of terms."""
+
+    protocols: tuple[tuple[str, ...], ...]
+    facts: tuple[tuple[str, str], ...]
+    versions: tuple[tuple[str, str], ...]
+    intervals: tuple[tuple[str, str, str, int], ...]
+    family: str
+    failures: tuple[tuple[str, ...], ...]
+    undefined: tuple[tuple[str, str, str, int], ...]
+    undefined_more: int
+    comparable: tuple[tuple[str, str, str], ...]
+    files: tuple[tuple[str, str, str], ...]
+
+
+def appendix(tables: Tables) -> Appendix:
+    """Gather it from run.json and the tables."""
+    undefined = _undefined(tables)
+    return Appendix(
+        _protocols(tables.run),
+        _facts(tables.run),
+        tuple((str(k), str(v)) for k, v in _mapping(tables.run.get("versions")).items()),
+        _intervals(tables),
+        _family(tables),
+        _failures(tables.run),
+        undefined[:MOST_REASONS],
+        max(0, len(undefined) - MOST_REASONS),
+        _comparable(tables),
+        _files(tables),
+    )
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "\u2013"
+    if isinstance(value, list | tuple):
+        return ", ".join(repr(v) if isinstance(v, str) else _text(v) for v in value) or "none"
+    return str(value)
+
+
+def _protocols(run: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
+    tasks = _mapping(run.get("tasks"))
+    rows = []
+    for protocol in _mapping(run.get("protocols")).values():
+        sampling = _mapping(protocol.get("sampling"))
+        task = str(protocol.get("task"))
+        primary = protocol.get("primary") or _mapping(tasks.get(task)).get("primary")
+        rows.append(
+            (
+                task,
+                _text(protocol.get("kind")),
+                _text(protocol.get("samples")),
+                _text(sampling.get("temperature")),
+                _text(sampling.get("top_p")),
+                _text(sampling.get("max_tokens")),
+                _text(sampling.get("stop")),
+                _text(protocol.get("num_fewshot")),
+                "yes" if protocol.get("chat_template_used") else "no",
+                " / ".join(map(str, primary)) if isinstance(primary, list) else _text(primary),
+            )
+        )
+    return tuple(dict.fromkeys(rows))
+
+
+def _facts(run: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    engine, machine = _mapping(run.get("engine")), _mapping(run.get("machine"))
+    identity = _mapping(engine.get("identity"))
+    facts = {
+        "command": " ".join(map(str, run.get("command") or ())),
+        "started": run.get("started"),
+        "finished": run.get("finished"),
+        "support budget k": run.get("support_budget"),
+        "root seed": _mapping(run.get("seeds")).get("root"),
+        "engine": ", ".join(f"{name} {value}" for name, value in identity.items()),
+        "machine": ", ".join(f"{name} {value}" for name, value in machine.items()),
+        "state of the tables": run.get("state"),
+    }
+    return tuple((name, str(value)) for name, value in facts.items() if value not in (None, ""))
+
+
+def _intervals(tables: Tables) -> tuple[tuple[str, str, str, int], ...]:
+    """Per table, level and method: on which quantities, and how many rows."""
+    counts: Counter[tuple[str, str]] = Counter()
+    quantities: dict[tuple[str, str], dict[str, None]] = {}
+    for table in _ESTIMATES:
+        for row in tables.rows(table):
+            if row["estimate"] is None or row["ci_method"] is None:
+                continue
+            level = f"{100 * row['level']:g} %" if row["level"] else "level not stated"
+            key = (level, row["ci_method"])
+            counts[key] += 1
+            quantities.setdefault(key, {})[row["quantity"]] = None
+    for row in tables.rows("metrics"):
+        if row["ci_method"]:
+            key = ("95 %", row["ci_method"])
+            counts[key] += 1
+            quantities.setdefault(key, {})["metrics"] = None
+    return tuple(
+        (
+            level,
+            method.replace("_", " "),
+            ", ".join(quantities[level, method]),
+            counts[level, method],
+        )
+        for level, method in sorted(counts)
+    )
+
+
+def _family(tables: Tables) -> str:
+    rows = [row for row in tables.rows("edges") if row["q"] is not None]
+    if not rows:
+        return "No p-value in these tables was adjusted."
+    names = ", ".join(dict.fromkeys(row["quantity"] for row in rows))
+    pairs = len({(row["source"], row["target"], row["relation"]) for row in rows})
+    tasks = len({(row["scope"], row["task"]) for row in rows})
+    return (
+        f"q is p adjusted by Benjamini and Hochberg. In edges.parquet {len(rows)} rows have one: "
+        f"{pairs} pairs of checkpoints, {tasks} tasks or means of tasks, the quantities {names}."
+    )
+
+
+def _failures(run: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
+    failures = run.get("failures")
+    return tuple(
+        tuple(
+            _text(_mapping(failure).get(name))
+            for name in ("checkpoint", "task", "stage", "message")
+        )
+        for failure in (failures if isinstance(failures, list) else ())
+    )
+
+
+def _undefined(tables: Tables) -> tuple[tuple[str, str, str, int], ...]:
+    """Quantities without an estimate, grouped by reason, the most frequent first."""
+    counts: Counter[tuple[str, str, str]] = Counter(
+        (f"{table}.parquet", row["quantity"], row["reason"] or "no reason given")
+        for table in _ESTIMATES
+        for row in tables.rows(table)
+        if row["estimate"] is None
+    )
+    merged: dict[tuple[str, str], tuple[list[str], int]] = {}
+    for (table, quantity, reason), number in counts.items():
+        names, total = merged.get((table, reason), ([], 0))
+        merged[table, reason] = ([*names, quantity], total + number)
+    rows = [
+        (table, ", ".join(dict.fromkeys(names)), reason, number)
+        for (table, reason), (names, number) in merged.items()
+    ]
+    return tuple(sorted(rows, key=lambda row: (-row[3], row)))
+
+
+def _comparable(tables: Tables) -> tuple[tuple[str, str, str], ...]:
+    """Pairs that were not asked alike, with the reason that some row gives."""
+    found: dict[tuple[str, str], str] = {}
+    for row in (*tables.rows("verdicts"), *tables.rows("edges")):
+        if row["comparable"] != "same":
+            key = (f"{row['source']} \u2192 {row['target']}", row["comparable"])
+            found[key] = found.get(key) or _reason(row)
+    return tuple((*key, reason) for key, reason in found.items())
+
+
+def _reason(row: Row) -> str:
+    return str(row["reason"] or "")
+
+
+def _files(tables: Tables) -> tuple[tuple[str, str, str], ...]:
+    """The files beside the page, how many rows each has, and what it holds."""
+    rows = []
+    for table in (*PUBLISHED, *ANALYSIS):
+        about = _ABOUT.get(table, "")
+        if table == "samples":
+            files = sorted((tables.results.path / table).glob("*/*.parquet"))
+            size = f"{len(files)} files"
+            rows.append(("samples/", size, about))
+        elif tables.missing(table):
+            rows.append((f"{table}.parquet", "not there", about))
+        else:
+            path = tables.results.path / f"{table}.parquet"
+            rows.append((path.name, f"{pq.read_metadata(path).num_rows} rows", about))
+    rows.append(("run.json", "", "versions, protocols, seeds, times, failures"))
+    rows.append(("manifest.yaml", "", "the lineage and the tasks as they were given"))
+    return tuple(rows)

@@ -1,0 +1,216 @@
+"""What each stage changed, cell by cell: stacked, and each cell with its interval."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ptharness.report.figures.base import (
+    CELL_COLOURS,
+    CELL_WORDS,
+    Figure,
+    Sheet,
+    reasons_by_scope,
+    scope_parameter,
+    tip,
+)
+from ptharness.report.lineage import Lineage
+from ptharness.report.tables import Row, Tables, files
+
+STEP = 58
+LANES = {"exp": -4, "rsh": 3, "rsh_up": 3, "rsh_down": 10, "att": 17, "res": 24}
+"""Pixels from the middle of a row, in the chart of intervals."""
+_FILES = files("edges")
+_QUANTITIES = ("delta", *CELL_WORDS)
+
+
+def decomposition(tables: Tables, lineage: Lineage) -> tuple[Figure, Figure]:
+    """The stacked cells, and the same cells each with its interval."""
+    rows = [
+        row
+        for row in tables.rows("edges")
+        if row["relation"] == "edge" and row["quantity"] in _QUANTITIES
+    ]
+    places = _places(rows, lineage)
+    grouped: dict[tuple[int, int], dict[str, Row]] = {}
+    for row in rows:
+        scope = lineage.scope(row)
+        if scope is not None and row["estimate"] is not None:
+            key = (scope.index, places[row["source"], row["target"]])
+            grouped.setdefault(key, {})[row["quantity"]] = row
+    scopes = tuple(sorted({scope for scope, _ in grouped}))
+    empty = "" if grouped else _why(tables, rows)
+    reasons = reasons_by_scope(rows, lineage, scopes)
+    common: dict[str, Any] = {"files": _FILES, "empty": empty, "scopes": scopes, "reasons": reasons}
+    return (
+        Figure(
+            "decomposition",
+            "What each change is made of",
+            "Stacked bars, one row per stage: expansion, reshaping, attrition and residual in "
+            "percentage points of accuracy; a diamond with its interval marks the whole change.",
+            spec=_stacked(grouped, places) if grouped else None,
+            **common,
+        ),
+        Figure(
+            "cells",
+            "Each cell with its interval",
+            "One row per stage: for each cell a dot at its estimate and a line over its "
+            "confidence interval, in percentage points.",
+            spec=_intervals(grouped, places) if grouped else None,
+            **common,
+        ),
+    )
+
+
+def cells_of(estimates: dict[str, Row]) -> list[str]:
+    """The cells that add up to the change: reshaping in two where both are known."""
+    both = "rsh_up" in estimates and "rsh_down" in estimates
+    wanted = ("exp", *(("rsh_up", "rsh_down") if both else ("rsh",)), "att", "res")
+    return [cell for cell in wanted if cell in estimates]
+
+
+def _why(tables: Tables, rows: list[Row]) -> str:
+    if note := tables.missing("edges"):
+        return note
+    if not rows:
+        return "There is no stage to compare: the lineage has no edge with common tasks."
+    reason = next((row["reason"] for row in rows if row["reason"]), "no reason is given")
+    return f"No cell is defined: {reason}."
+
+
+def _places(rows: list[Row], lineage: Lineage) -> dict[tuple[str, str], int]:
+    pairs = {(row["source"], row["target"]) for row in rows}
+    ordered = sorted(pairs, key=lambda pair: (lineage.order(pair[1]), lineage.order(pair[0])))
+    return {pair: place for place, pair in enumerate(ordered)}
+
+
+def _name(pair: tuple[str, str]) -> str:
+    return f"{pair[0]} \u2192 {pair[1]}"
+
+
+def _base(sheet: Sheet, values: list[Row], count: int) -> Any:
+    import altair as alt
+
+    row = alt.Y("i:O", axis=None, scale=alt.Scale(domain=list(range(count)), padding=0))
+    return sheet.scoped(values).encode(y=row)
+
+
+def _label(sheet: Sheet, places: dict[tuple[str, str], int], scopes: list[int]) -> Any:
+    import altair as alt
+
+    values = [
+        {"s": scope, "i": place, "l": _name(pair)}
+        for scope in scopes
+        for pair, place in places.items()
+    ]
+    return (
+        _base(sheet, values, len(places))
+        .mark_text(align="left", baseline="middle", yOffset=-20, fontWeight=600, limit=330)
+        .encode(text="l:N", x=alt.value(0), color=alt.value("var(--ink)"))
+    )
+
+
+def _zero(sheet: Sheet) -> Any:
+    import altair as alt
+
+    return (
+        sheet.chart([{"z": 0}])
+        .mark_rule(aria=False)
+        .encode(x="z:Q", color=alt.value("var(--axis)"), size=alt.value(1))
+    )
+
+
+def _axis() -> Any:
+    import altair as alt
+
+    return alt.Axis(title="percentage points", format="+d", orient="top", tickCount=6)
+
+
+def _stacked(
+    grouped: dict[tuple[int, int], dict[str, Row]], places: dict[tuple[str, str], int]
+) -> dict[str, Any]:
+    import altair as alt
+
+    sheet = Sheet()
+    bars, deltas = [], []
+    for (scope, place), estimates in grouped.items():
+        ends = {True: 0.0, False: 0.0}
+        pair = next(pair for pair, at in places.items() if at == place)
+        for cell in cells_of(estimates):
+            size = 100 * estimates[cell]["estimate"]
+            start = ends[size >= 0]
+            ends[size >= 0] = start + size
+            text = tip(estimates[cell], _name(pair), CELL_WORDS[cell])
+            bars.append(
+                {
+                    "s": scope,
+                    "i": place,
+                    "c": cell,
+                    "a": round(start, 4),
+                    "b": round(start + size, 4),
+                    "t": text,
+                }
+            )
+        if (delta := estimates.get("delta")) is not None:
+            deltas.append(
+                {"s": scope, "i": place, **_ends(delta), "t": tip(delta, _name(pair), "change")}
+            )
+    colour = alt.Scale(domain=list(CELL_COLOURS), range=list(CELL_COLOURS.values()))
+    count = len(places)
+    x = alt.X("a:Q", axis=_axis())
+    drawn = alt.layer(
+        _zero(sheet),
+        _base(sheet, bars, count)
+        .mark_bar(height=18, yOffset=1)
+        .encode(x=x, x2="b:Q", color=alt.Color("c:N", scale=colour, legend=None), tooltip="t:N"),
+        _base(sheet, deltas, count)
+        .mark_rule(yOffset=18, strokeWidth=1.5)
+        .encode(x="lo:Q", x2="hi:Q", color=alt.value("var(--ink)"), tooltip="t:N"),
+        _base(sheet, deltas, count)
+        .mark_point(yOffset=18, shape="diamond", size=50, filled=True, opacity=1)
+        .encode(x="e:Q", color=alt.value("var(--ink)"), tooltip="t:N"),
+        _label(sheet, places, sorted({scope for scope, _ in grouped})),
+    ).add_params(scope_parameter())
+    return sheet.finish(drawn, height=STEP * count)
+
+
+def _intervals(
+    grouped: dict[tuple[int, int], dict[str, Row]], places: dict[tuple[str, str], int]
+) -> dict[str, Any]:
+    import altair as alt
+
+    sheet = Sheet()
+    lanes: dict[str, list[Row]] = {cell: [] for cell in LANES}
+    for (scope, place), estimates in grouped.items():
+        pair = next(pair for pair, at in places.items() if at == place)
+        for cell in cells_of(estimates):
+            text = tip(estimates[cell], _name(pair), CELL_WORDS[cell])
+            lanes[cell].append({"s": scope, "i": place, **_ends(estimates[cell]), "t": text})
+    count = len(places)
+    layers = [_zero(sheet)]
+    for cell, values in lanes.items():
+        if not values:
+            continue
+        colour = alt.value(CELL_COLOURS[cell])
+        base = _base(sheet, values, count)
+        layers += [
+            base.mark_rule(yOffset=LANES[cell], strokeWidth=2).encode(
+                x=alt.X("lo:Q", axis=_axis()), x2="hi:Q", color=colour, tooltip="t:N"
+            ),
+            base.mark_point(yOffset=LANES[cell], size=26, filled=True, opacity=1).encode(
+                x="e:Q", color=colour, tooltip="t:N"
+            ),
+        ]
+    layers.append(_label(sheet, places, sorted({scope for scope, _ in grouped})))
+    return sheet.finish(alt.layer(*layers).add_params(scope_parameter()), height=STEP * count)
+
+
+def _ends(row: Row) -> Row:
+    """Estimate and interval in percentage points; without an interval a line of no length."""
+    estimate = row["estimate"]
+    low = estimate if row["ci_low"] is None else row["ci_low"]
+    high = estimate if row["ci_high"] is None else row["ci_high"]
+    return {
+        "e": round(100 * estimate, 4),
+        "lo": round(100 * low, 4),
+        "hi": round(100 * high, 4),
+    }

@@ -1,0 +1,104 @@
+"""How much of each stage's gain is left at the end of the lineage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ptharness.report.figures.base import (
+    Figure,
+    Sheet,
+    reasons_by_scope,
+    scope_parameter,
+    tip,
+)
+from ptharness.report.lineage import Lineage
+from ptharness.report.numbers import percent
+from ptharness.report.tables import Row, Tables, files
+
+STEP = 34
+
+
+def retention(tables: Tables, lineage: Lineage) -> Figure:
+    """A heat map: stages down, last checkpoints across."""
+    rows = [
+        row
+        for row in tables.rows("retention")
+        if row["quantity"] == "retention" and lineage.known(row["checkpoint"])
+    ]
+    ends = {leaf.name for leaf in lineage.leaves}
+    last = [row for row in rows if row["checkpoint"] in ends] or rows
+    values = [value for row in last if (value := _value(row, lineage))]
+    scopes = tuple(sorted({row["s"] for row in values if row["v"] is not None}))
+    empty = ""
+    if not scopes:
+        reason = next((row["reason"] for row in last if row["reason"]), None)
+        empty = tables.missing("retention") or (
+            f"No retention is defined: {reason}."
+            if reason
+            else "No stage has a later checkpoint at which its gain could be looked for."
+        )
+    return Figure(
+        "retention",
+        "Share of each stage's gain that is left",
+        "A heat map: a row for each stage that gained something, a column for each last "
+        "checkpoint, shaded by the share of the gain that is left there.",
+        files("retention"),
+        spec=_spec(values) if scopes else None,
+        empty=empty,
+        scopes=scopes,
+        reasons=reasons_by_scope(last, lineage, scopes),
+    )
+
+
+def _value(row: Row, lineage: Lineage) -> Row | None:
+    scope = lineage.scope(row)
+    if scope is None:
+        return None
+    title = f"gain of {row['source']} \u2192 {row['target']} at {row['checkpoint']}"
+    known = row["estimate"] is not None
+    text = tip(row, title, "left:") if known else f"{title}\nundefined: {row['reason'] or '?'}"
+    return {
+        "s": scope.index,
+        "i": lineage.order(row["target"]),
+        "j": lineage.order(row["checkpoint"]),
+        "y": row["target"],
+        "x": row["checkpoint"],
+        "v": round(row["estimate"], 5) if known else None,
+        "l": percent(row["estimate"]).split(".")[0] if known else "\u2013",
+        "d": int(known and row["estimate"] > 0.62),
+        "t": text,
+    }
+
+
+def _spec(values: list[Row]) -> dict[str, Any]:
+    import altair as alt
+
+    sheet = Sheet()
+    axis: dict[str, Any] = {"title": None, "domain": False, "ticks": False, "labelLimit": 110}
+    base = sheet.scoped(values).encode(
+        x=alt.X(
+            "x:N",
+            sort=alt.SortField("j", "ascending"),
+            axis=alt.Axis(orient="top", labelAngle=-40, **axis),
+            scale=alt.Scale(padding=0.06),
+        ),
+        y=alt.Y(
+            "y:N",
+            sort=alt.SortField("i", "ascending"),
+            axis=alt.Axis(**axis),
+            scale=alt.Scale(padding=0.06),
+        ),
+        tooltip="t:N",
+    )
+    drawn = alt.layer(
+        base.mark_rect(color="var(--consolidation)", cornerRadius=3).encode(
+            opacity=alt.Opacity(
+                "v:Q", legend=None, scale=alt.Scale(domain=[0, 1], range=[0.08, 1], clamp=True)
+            )
+        ),
+        base.mark_text(fontSize=12, fontWeight=600).encode(
+            text="l:N",
+            color=alt.condition("datum.d", alt.value("var(--on-fill)"), alt.value("var(--ink)")),
+        ),
+    ).add_params(scope_parameter())
+    return sheet.finish(drawn, height=STEP * len({row["i"] for row in values}))

@@ -1,0 +1,145 @@
+"""Items gained and lost between any two checkpoints, beside what chance alone would show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ptharness.report.figures.base import Figure, Sheet, scope_parameter, tip
+from ptharness.report.lineage import Lineage
+from ptharness.report.tables import Row, Tables, files
+
+STEP = 22
+MOST_ROWS = 6_000
+"""More than this and single tasks are left out: the page has a size to keep."""
+PANELS = (
+    ("new", "Gained", "reached by the later checkpoint and not by the earlier"),
+    ("lost", "Lost", "reached by the earlier checkpoint and not by the later"),
+    ("same_model_new", "Same model", "what two runs of the earlier checkpoint would show"),
+)
+QUANTITIES = ("new", "lost", "kept", "neither", "same_model_new")
+
+
+def turnover(tables: Tables, lineage: Lineage) -> tuple[list[Figure], dict[str, Any] | None, str]:
+    """Three heat maps, the numbers of every pair for the table below them, and a note."""
+    rows = [
+        row
+        for row in tables.rows("turnover")
+        if row["quantity"] in QUANTITIES
+        and lineage.scope(row)
+        and lineage.known(row["source"])
+        and lineage.known(row["target"])
+    ]
+    note = tables.missing("turnover") or ""
+    if len(rows) > MOST_ROWS:
+        note = (
+            "Of so many checkpoints and tasks only the means are shown; turnover.parquet has all."
+        )
+        rows = [row for row in rows if row["scope"] != "task"]
+    defined = [row for row in rows if row["estimate"] is not None]
+    if not defined:
+        reason = next((row["reason"] for row in rows if row["reason"]), None)
+        note = note or (
+            f"No count is defined: {reason}."
+            if reason
+            else "There are no two checkpoints to compare."
+        )
+        return [], None, note
+    highs = _highs(defined, lineage)
+    figures = [
+        Figure(
+            f"turnover-{quantity.replace('_', '-')}",
+            title,
+            f"Shares of items, earlier checkpoints down and later ones across: {words}.",
+            files("turnover"),
+            spec=_spec(found, highs, lineage, title.lower()),
+            scopes=tuple(sorted({scope.index for row in found if (scope := lineage.scope(row))})),
+        )
+        for quantity, title, words in PANELS
+        if (found := [row for row in defined if row["quantity"] == quantity])
+    ]
+    return figures, _pairs(rows, lineage), note
+
+
+def _highs(rows: list[Row], lineage: Lineage) -> list[float]:
+    """The largest share by scope: the three matrices share their shades."""
+    highs = [0.01] * len(lineage.scopes)
+    for row in rows:
+        scope = lineage.scope(row)
+        if scope is not None and row["quantity"] in ("new", "lost", "same_model_new"):
+            highs[scope.index] = max(highs[scope.index], round(row["estimate"], 4))
+    return highs
+
+
+def _spec(rows: list[Row], highs: list[float], lineage: Lineage, word: str) -> dict[str, Any]:
+    import altair as alt
+
+    sheet = Sheet()
+    values = []
+    for row in rows:
+        scope = lineage.scope(row)
+        source, target = row["source"], row["target"]
+        if scope is not None:
+            values.append(
+                {
+                    "s": scope.index,
+                    "i": lineage.order(source),
+                    "j": lineage.order(target),
+                    "y": source,
+                    "x": target,
+                    "v": round(row["estimate"], 4),
+                    "t": tip(row, f"{source} \u2192 {target}", word),
+                }
+            )
+    axis: dict[str, Any] = {
+        "title": None,
+        "domain": False,
+        "ticks": False,
+        "labelLimit": 84,
+        "labelFontSize": 10,
+    }
+    drawn = (
+        sheet.scoped(values)
+        .mark_rect(color="var(--reshaping)", cornerRadius=2)
+        .encode(
+            x=alt.X(
+                "x:N",
+                sort=alt.SortField("j", "ascending"),
+                axis=alt.Axis(labelAngle=-90, orient="top", **axis),
+                scale=alt.Scale(padding=0.08),
+            ),
+            y=alt.Y(
+                "y:N",
+                sort=alt.SortField("i", "ascending"),
+                axis=alt.Axis(**axis),
+                scale=alt.Scale(padding=0.08),
+            ),
+            opacity=alt.Opacity(
+                "v:Q",
+                legend=None,
+                scale=alt.Scale(
+                    domainMin=0, domainMax=alt.ExprRef("highs[scope]"), range=[0.05, 1]
+                ),
+            ),
+            tooltip="t:N",
+        )
+        .add_params(scope_parameter(), alt.param(name="highs", value=highs))
+    )
+    sources = len({row["i"] for row in values})
+    return sheet.finish(drawn, height=STEP * sources)
+
+
+def _pairs(rows: list[Row], lineage: Lineage) -> dict[str, Any]:
+    """Estimates and intervals of every pair, by scope, for the table that compares two."""
+    found: dict[str, list[Any]] = {}
+    for row in rows:
+        scope = lineage.scope(row)
+        if scope is not None:
+            key = f"{scope.index}:{lineage.order(row['source'])}:{lineage.order(row['target'])}"
+            numbers = [row["estimate"], row["ci_low"], row["ci_high"]]
+            rounded = [None if number is None else round(number, 5) for number in numbers]
+            found.setdefault(key, []).append([QUANTITIES.index(row["quantity"]), *rounded])
+    return {
+        "names": [checkpoint.name for checkpoint in lineage.checkpoints],
+        "quantities": list(QUANTITIES),
+        "pairs": found,
+    }
