@@ -209,7 +209,27 @@ TABLE_ROWS = {
     "samples": "One row per completion, or per item of a choice task.",
     "items": "One row per checkpoint x task x item.",
     "metrics": "One row per checkpoint x task x metric x filter.",
+    "edges": "One row per source x target x task x quantity: what each stage did. The tags are the "
+    "target's.",
+    "verdicts": "One row per source x target x task: the role declared, the role measured.",
+    "measures": "One row per checkpoint x task x quantity: what it can do, at which price.",
+    "retention": "One row per stage x later checkpoint x task: what is left there of what the "
+    "stage `source` -> `target` gained. The tags are the later checkpoint's.",
+    "turnover": "One row per two checkpoints x task x quantity: which share of items one solves "
+    "and the other does not.",
+    "sensitivity": "The cells of `edges` at k = 4, 8, 16 and 32.",
+    "certified": "One row per item that certainly became reachable, or certainly no longer is.",
 }
+
+ANALYSIS_TEXT = """\
+# The analysis
+
+The tables below are made of those above by every run, and again by `ptharness analyze`; none needs
+an engine. [What is measured](../explanation/measurement.md) explains every quantity. A row is about
+one task (`scope` = task), the tasks that share a tag (tag), or all of them (pooled: the mean of
+the tasks, each counting the same). `estimate` is null where a quantity is undefined, and `reason`
+says what it would take. `analysis.json` says with which k, level and false discovery rate.
+"""
 
 RUN_TEXT = """\
 ## run.json
@@ -222,7 +242,9 @@ RUN_TEXT = """\
 | `started`, `finished`, `command`, `timings` | Of the run that made the numbers, in UTC and s. |
 | `versions`, `machine`, `engine` | What it ran with. |
 | `seeds`, `support_budget` | As resolved from the manifest. |
-| `tasks` | Per task: its kind, primary metric and filter, whether that is a yes/no, version. |
+| `tasks` | Per task: kind, primary metric and filter, whether that is a yes/no, version, tags. |
+| `evaluated` | Per checkpoint x task, digests of what was asked and how it was scored: by these \
+it is decided what may be compared. |
 | `protocols` | Per key of the column `protocol`: all that fixes how samples are drawn. |
 | `failures` | What could not be done: `checkpoint`, `task`, `stage`, `message`. |
 | `engine_loads` | Per checkpoint, how its weights last came into an engine for these numbers: \
@@ -232,10 +254,12 @@ RUN_TEXT = """\
 
 def tables_page() -> str:
     """docs/reference/tables.md."""
-    from ptharness.schema import PUBLISHED, SCHEMA_VERSION
+    from ptharness.schema import ANALYSIS, PUBLISHED, SCHEMA_VERSION
 
     lines = ["# The tables", "", TABLES_TEXT.format(version=SCHEMA_VERSION)]
-    for name, schema in PUBLISHED.items():
+    for name, schema in {**PUBLISHED, **ANALYSIS}.items():
+        if name == next(iter(ANALYSIS)):
+            lines += [ANALYSIS_TEXT, *_quantity_rows(), ""]
         lines += [f"## {name}", "", TABLE_ROWS[name], ""]
         lines += ["| column | type | meaning |", "|---|---|---|"]
         for column in schema:
@@ -244,6 +268,16 @@ def tables_page() -> str:
             lines.append(f"| `{column.name}` | {_arrow_kind(column)} | {meaning} |")
         lines.append("")
     return "\n".join([*lines, RUN_TEXT])
+
+
+def _quantity_rows() -> Iterator[str]:
+    from ptharness.schema import QUANTITIES
+
+    yield "| quantity | table | unit | meaning |"
+    yield "|---|---|---|---|"
+    for name, quantity in QUANTITIES.items():
+        tables = ", ".join(quantity.tables)
+        yield f"| `{name}` | {tables} | {quantity.unit} | {quantity.meaning} |"
 
 
 def _arrow_kind(column: Any) -> str:

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
 
+from ptharness.analysis.certified_items import Certified, certified_counts
 from ptharness.analysis.comparability import Comparable
 from ptharness.analysis.comparison import TESTED, Comparison, sensitivity
 from ptharness.analysis.inputs import Inputs, Row, Scope, Settings, estimate_columns, worst
 from ptharness.analysis.means import Means
 from ptharness.analysis.resampling import Estimate, Resampling
-from ptharness.analysis.roles import Consolidation, Measured, judge, measured_role
+from ptharness.analysis.roles import (
+    NONE,
+    UNDETERMINED,
+    Consolidation,
+    Measured,
+    judge,
+    measured_role,
+)
+from ptharness.analysis.transfers import further
 from ptharness.lineage import Edge
+from ptharness.taxonomy import Role
 
 SENSITIVITY = (4, 8, 16, 32)
 """The k at which the cells are shown beside the support budget."""
+
+_AT_BUDGET = ("amortisation", "support_transfer", "novelty", "certified_new", "certified_lost")
 
 SHOWN_BY_K = ("exp", "rsh", "att", "res", "new", "lost")
 
@@ -156,6 +168,32 @@ def edge_rows(
             }
 
 
+def further_rows(
+    inputs: Inputs,
+    compared: Sequence[Compared],
+    certified: Sequence[Certified],
+    settings: Settings,
+) -> Iterator[Row]:
+    """Rows of `schema.EDGES` for what is no cell: certified items, transfer, attempts."""
+    for one in compared:
+        if one.comparable == "no":
+            continue
+        found = further(inputs, one.edge, one.scope, settings)
+        of_one = [c for c in certified if c.edge == one.edge and c.task in one.scope.tasks]
+        if of_one:
+            found |= certified_counts(of_one)
+        for quantity, estimate in found.items():
+            yield {
+                **inputs.tags_of(one.edge.target),
+                **one.where,
+                **estimate_columns(estimate),
+                "k": settings.k if quantity in _AT_BUDGET else None,
+                "quantity": quantity,
+                "comparable": one.comparable,
+                "reason": "; ".join(filter(None, (estimate.reason, one.note))) or None,
+            }
+
+
 def sensitivity_rows(
     inputs: Inputs, settings: Settings, draws: Mapping[str, Resampling]
 ) -> Iterator[Row]:
@@ -210,7 +248,12 @@ def verdict_rows(
         declared = _declared(inputs, one.edge)
         measured = _measured(one, of_one, settings)
         key = (one.edge.relation, one.edge.source, one.edge.target, one.scope.name)
-        verdict, note = judge(declared, measured.role, consolidation.get(key, ()))
+        evidence = consolidation.get(key, ())
+        verdict, note = judge(declared, measured.role, evidence)
+        if measured.role in (NONE, UNDETERMINED) and any(
+            e.verdict == "supported" for e in evidence
+        ):
+            measured = replace(measured, role=Role.CONSOLIDATION)
         sentences = (measured.reason, note, one.note)
         yield {
             **inputs.tags_of(one.edge.target),

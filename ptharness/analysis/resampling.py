@@ -7,7 +7,7 @@ checkpoints that share items are resampled *together*, by one matrix of weights.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -41,6 +41,12 @@ class Estimate:
     def is_defined(self) -> bool:
         """Whether there is an estimate."""
         return self.estimate is not None
+
+    def within(self, least: float, most: float) -> Estimate:
+        """The same with an interval that ends where the quantity does."""
+        if self.ci_low is None or self.ci_high is None:
+            return self
+        return replace(self, ci_low=max(self.ci_low, least), ci_high=min(self.ci_high, most))
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,19 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
+from ptharness.analysis.certified_items import certified_rows, certify_all
 from ptharness.analysis.edges import (
     adjusted,
     compare,
     edge_rows,
+    further_rows,
     sensitivity_rows,
     verdict_rows,
 )
 from ptharness.analysis.inputs import Inputs, Row, Settings
+from ptharness.analysis.measures import measure_rows
 from ptharness.analysis.pairs import turnover_rows
+from ptharness.analysis.retained import consolidation, retention_rows
 from ptharness.schema import ANALYSIS
 
 
@@ -23,13 +27,21 @@ def analyse(inputs: Inputs, settings: Settings) -> dict[str, pa.Table]:
     draws = inputs.draws(settings)
     compared = compare(inputs, settings, draws)
     q = adjusted(compared)
+    certified = certify_all(inputs, settings)
+    evidence = consolidation(inputs, settings)
     rows: dict[str, Iterable[Row]] = {
-        "edges": edge_rows(inputs, compared, q),
-        "verdicts": verdict_rows(inputs, compared, q, settings, {}),
-        "sensitivity": sensitivity_rows(inputs, settings, draws),
+        "edges": [
+            *edge_rows(inputs, compared, q),
+            *further_rows(inputs, compared, certified, settings),
+        ],
+        "verdicts": verdict_rows(inputs, compared, q, settings, evidence),
+        "measures": measure_rows(inputs, settings),
+        "retention": retention_rows(inputs, settings),
         "turnover": turnover_rows(inputs, settings, draws),
+        "sensitivity": sensitivity_rows(inputs, settings, draws),
+        "certified": certified_rows(inputs, settings, certified),
     }
     return {
-        name: pa.Table.from_pylist(list(rows.get(name, ())), schema=schema)
+        name: pa.Table.from_pylist(list(rows[name]), schema=schema)
         for name, schema in ANALYSIS.items()
     }
