@@ -12,14 +12,14 @@ from functools import cached_property
 
 import numpy as np
 
-from ptharness.analysis import decomposition, turnover
+from ptharness.analysis import decomposition, gained_lost
 from ptharness.analysis.binomials import Floats, PairCounts
 from ptharness.analysis.means import Means
 from ptharness.analysis.movement import Reshaping
 from ptharness.analysis.resampling import Estimate, Resampling
 
 CELLS = ("exp", "rsh", "rsh_up", "rsh_down", "att", "res")
-TURNOVER = ("new", "lost", turnover.BASELINE)
+TURNOVER = ("new", "lost", gained_lost.BASELINE)
 TESTED = ("exp", "rsh_up", "rsh_down", "att")
 """The quantities on which verdicts rest: the family over which q adjusts p, with the edges and
 tasks."""
@@ -44,8 +44,13 @@ class Comparison:
     of_accuracy: bool = True
 
     @classmethod
-    def of(cls, counts: PairCounts, k: int, draws: Resampling, seed: int = 0) -> Comparison:
-        """From counts n0, c0, n1, c1 on the items that both sides have; shape (items,)."""
+    def of(
+        cls, counts: PairCounts, k: int, draws: Resampling, seed: int = 0, *, split: bool = True
+    ) -> Comparison:
+        """From counts n0, c0, n1, c1 on the items that both sides have; shape (items,).
+
+        Without `split`, reshaping is not split into up and down, which takes most of the time.
+        """
         if not len(counts[0]):
             return cls(k, None, None, "no item has samples on both sides")
         least = int(min(counts[0].min(), counts[2].min()))
@@ -53,9 +58,12 @@ class Comparison:
             delta = decomposition.delta_means(counts, draws)
             return cls(k, delta, None, decomposition.too_few(least, k))
         terms = decomposition.item_terms(*counts, k)
+        means = _all_means(counts, terms, k, draws)
+        if not split:
+            return cls(k, means, None, "reshaping was not split into up and down")
         rsh = terms[:, decomposition.QUANTITIES.index("rsh")]
-        reshaping = Reshaping.of(counts, rsh, k, draws.first(RESHAPING_REPLICATES), seed)
-        return cls(k, _all_means(counts, terms, k, draws), reshaping)
+        some = draws.first(RESHAPING_REPLICATES)
+        return cls(k, means, Reshaping.of(counts, rsh, k, some, seed))
 
     @classmethod
     def of_scores(cls, source: Floats, target: Floats, k: int, draws: Resampling) -> Comparison:
@@ -102,13 +110,13 @@ class Comparison:
         undefined = Estimate(level=level, items=items, reason=self.reason)
         found = dict.fromkeys(("delta", *CELLS, *TURNOVER), undefined)
         if self.means:
-            skewed = (*decomposition.SKEWED, *turnover.SKEWED)
+            skewed = (*decomposition.SKEWED, *gained_lost.SKEWED)
             found |= self.means.estimates(level, skewed, decomposition.CLAIMED)
         if self.reshaping:
             found |= self.reshaping.estimates(level)
-            if self.means and turnover.BASELINE not in self.means.names:
+            if self.means and gained_lost.BASELINE not in self.means.names:
                 reason = f"needs {2 * self.k} samples of each item: two runs of k = {self.k}"
-                found[turnover.BASELINE] = Estimate(level=level, items=items, reason=reason)
+                found[gained_lost.BASELINE] = Estimate(level=level, items=items, reason=reason)
         return found
 
     @cached_property
@@ -141,9 +149,9 @@ def sensitivity(counts: PairCounts, ks: Sequence[int], draws: Resampling) -> Map
 def _all_means(counts: PairCounts, terms: Floats, k: int, draws: Resampling) -> Means:
     """Cells and turnover in one go, for one product with the draws."""
     names = [*decomposition.QUANTITIES, "new", "lost"]
-    columns = [terms, turnover.item_terms(*counts, k)[:, :2]]
+    columns = [terms, gained_lost.item_terms(*counts, k)[:, :2]]
     if counts[0].min() >= 2 * k:
-        names.append(turnover.BASELINE)
-        columns.append(turnover.baseline_terms(counts[0], counts[1], k)[:, None])
+        names.append(gained_lost.BASELINE)
+        columns.append(gained_lost.baseline_terms(counts[0], counts[1], k)[:, None])
     step = 1 / float(np.minimum(counts[0], counts[2]).sum())
     return Means.of(names, np.column_stack(columns), draws, step, bound=1.0)

@@ -144,7 +144,7 @@ def novelty(
 ) -> Estimate:
     """The share of items that the student solves within k attempts and the teacher does not.
 
-    Two runs of one model show some too: `turnover.baseline_terms` of the teacher's counts says
+    Two runs of one model show some too: `gained_lost.baseline_terms` of the teacher's counts says
     how many. Undefined for n < k.
     """
     (n1, c1), (n0, c0) = as_attempts(student, teacher)

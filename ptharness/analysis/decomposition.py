@@ -40,6 +40,7 @@ from ptharness.analysis.binomials import (
 from ptharness.analysis.means import Means
 from ptharness.analysis.movement import Reshaping
 from ptharness.analysis.resampling import Codes, Estimate, Resampling
+from ptharness.analysis.threads import on_one_core
 
 QUANTITIES = ("delta", "exp", "rsh", "att", "res")
 SKEWED = ("exp", "att", "res")
@@ -130,9 +131,10 @@ def decompose(
         delta = delta_means(counts, resampling).estimates(level)["delta"]
         return Decomposition(k, items, delta, *[undefined] * 6)
     terms = item_terms(*counts, k)
-    cells = cell_means(terms, counts, resampling)
     some = resampling.first(max(2, replicates // 10))
-    moved = Reshaping.of(counts, terms[:, QUANTITIES.index("rsh")], k, some, seed)
+    with on_one_core():
+        cells = cell_means(terms, counts, resampling)
+        moved = Reshaping.of(counts, terms[:, QUANTITIES.index("rsh")], k, some, seed)
     return Decomposition(k, items, **cell_estimates(cells, level), **moved.estimates(level))
 
 

@@ -9,6 +9,7 @@ from ptharness.analysis.counts import TaskCounts
 from ptharness.analysis.edges import SENSITIVITY, adjusted_alone
 from ptharness.analysis.inputs import Settings, estimate_columns
 from ptharness.analysis.roles import measured_role
+from ptharness.analysis.threads import on_one_core
 
 
 def compare_counts(
@@ -22,7 +23,8 @@ def compare_counts(
     pair, shared = counts.pair(parent, child)
     draws = counts.draws(settings.replicates, settings.seed)
     draws = draws.within(shared) if shared.any() else draws
-    comparison = Comparison.of(pair, settings.k, draws, settings.seed)
+    with on_one_core():
+        comparison = Comparison.of(pair, settings.k, draws, settings.seed)
     estimates = comparison.estimates(settings.level)
     shares = comparison.expansion_shares if comparison.reshaping else None
     measured = measured_role(estimates, adjusted_alone(estimates), shares, settings.thresholds)

@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
-from ptharness.analysis import turnover
+from ptharness.analysis import gained_lost
 from ptharness.analysis.counts import TaskCounts
 from ptharness.analysis.inputs import Inputs, Row, Settings, estimate_columns, worst
 from ptharness.analysis.means import Means
@@ -57,9 +57,9 @@ def _means(counts: TaskCounts, source: str, target: str, k: int, draws: Resampli
     (n0, c0, n1, c1), shared = counts.pair(source, target)
     if not shared.any() or min(n0.min(), n1.min()) < k:
         return None
-    names, columns = list(turnover.QUANTITIES), [turnover.item_terms(n0, c0, n1, c1, k)]
-    for name, n, c in ((turnover.BASELINE, n0, c0), ("same_model_new_target", n1, c1)):
+    names, columns = list(gained_lost.QUANTITIES), [gained_lost.item_terms(n0, c0, n1, c1, k)]
+    for name, n, c in ((gained_lost.BASELINE, n0, c0), ("same_model_new_target", n1, c1)):
         if n.min() >= 2 * k:
             names.append(name)
-            columns.append(turnover.baseline_terms(n, c, k)[:, None])
+            columns.append(gained_lost.baseline_terms(n, c, k)[:, None])
     return Means.of(names, np.column_stack(columns), draws.within(shared).first(0), bound=1.0)

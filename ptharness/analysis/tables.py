@@ -19,11 +19,17 @@ from ptharness.analysis.inputs import Inputs, Row, Settings
 from ptharness.analysis.measures import measure_rows
 from ptharness.analysis.pairs import turnover_rows
 from ptharness.analysis.retained import consolidation, retention_rows
+from ptharness.analysis.threads import on_one_core
 from ptharness.schema import ANALYSIS
 
 
 def analyse(inputs: Inputs, settings: Settings) -> dict[str, pa.Table]:
     """The tables of `schema.ANALYSIS` under their names."""
+    with on_one_core():
+        return _analyse(inputs, settings)
+
+
+def _analyse(inputs: Inputs, settings: Settings) -> dict[str, pa.Table]:
     draws = inputs.draws(settings)
     compared = compare(inputs, settings, draws)
     q = adjusted(compared)

@@ -14,6 +14,7 @@ from ptharness.analysis.consolidation import (
     recovered_gap,
     support_transfer,
 )
+from ptharness.analysis.forgetting import squared_movement
 from ptharness.analysis.inputs import Inputs, Scope, Settings
 from ptharness.analysis.resampling import Estimate
 from ptharness.analysis.retained import take
@@ -24,8 +25,8 @@ def further(inputs: Inputs, edge: Edge, scope: Scope, settings: Settings) -> dic
     """What is defined for a relation in a scope, under the quantity's name.
 
     On edges and from teachers: `amortisation` (how much of what k attempts buy the source the
-    target has in one). On one task: `crossover` and `break_even`, in attempts. From teachers:
-    `recovered_gap`, `support_transfer`, and on one task `novelty`.
+    target has in one). On one task: `movement`, and in attempts `crossover` and `break_even`. From
+    teachers: `recovered_gap`, `support_transfer`, and on one task `novelty`.
     """
     taken = take(inputs, (edge.source, edge.target), scope)
     if taken is None or edge.relation == "replicate":
@@ -43,6 +44,7 @@ def further(inputs: Inputs, edge: Edge, scope: Scope, settings: Settings) -> dic
         pair = (*source, *target)
         found["crossover"] = crossover(*pair, taken.clusters, level=level)
         found["break_even"] = break_even(source, target, taken.clusters, level=level)
+        found["movement"] = squared_movement(*pair, taken.clusters, level=level)
     if edge.relation == "teacher":
         found |= _transfer(inputs, edge, scope, settings)
         if of_task:

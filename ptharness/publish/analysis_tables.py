@@ -7,16 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from ptharness.errors import ResultsError
 from ptharness.fingerprint import digest, write_atomically
 from ptharness.manifest import DEFAULT_SUPPORT_BUDGET
-from ptharness.publish.files import state_of, write_table
+from ptharness.publish.files import samples_file, state_of, write_table
 from ptharness.results import Results
 from ptharness.schema import ANALYSIS, SCHEMA_VERSION
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from ptharness.analysis.inputs import Inputs, Settings
 
 ANALYSIS_VERSION = 1
@@ -92,8 +93,14 @@ def read_inputs(results: Results) -> Inputs:
     }
 
     def samples(checkpoint: str, task: str, columns: Sequence[str]) -> pa.Table:
-        chosen = [("checkpoint", "==", checkpoint), ("task", "==", task)]
-        return results.arrow("samples", columns, chosen)
+        file = results.path / samples_file(checkpoint, task)
+        try:
+            return pq.read_table(file, columns=list(columns), partitioning=None)
+        except (OSError, pa.ArrowException) as error:
+            raise ResultsError(
+                f"{file}: cannot be read ({error}); run the evaluation again, which writes what is "
+                "missing or damaged"
+            ) from error
 
     return Inputs(
         results.arrow("checkpoints"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptharness.analysis import decompose, decomposition, turnover
+from ptharness.analysis import decompose, decomposition, gained_lost, turnover
 from ptharness.analysis.binomials import all_wrong, right_then_all_wrong
 from ptharness.analysis.movement import cross_fitted
 from tests.analysis.planted import ITEMS, SCENARIOS, cells, population, probabilities
@@ -78,11 +78,11 @@ def test_the_cells_are_unbiased(scenario: str, n: int, k: int) -> None:
     for _ in range(300):
         drawn = (full, random.binomial(n, p0), full, random.binomial(n, p1))
         found.append(decomposition.item_terms(*drawn, k).mean(axis=0))
-        baseline = turnover.baseline_terms(*drawn[:2], k)
-        turned.append([*turnover.item_terms(*drawn, k).mean(axis=0), baseline.mean()])
+        baseline = gained_lost.baseline_terms(*drawn[:2], k)
+        turned.append([*gained_lost.item_terms(*drawn, k).mean(axis=0), baseline.mean()])
     for names, repetitions in (
         (decomposition.QUANTITIES, np.array(found)),
-        ((*turnover.QUANTITIES, turnover.BASELINE), np.array(turned)),
+        ((*gained_lost.QUANTITIES, gained_lost.BASELINE), np.array(turned)),
     ):
         bias = np.abs(repetitions.mean(axis=0) - [truth[name] for name in names])
         assert (bias <= 3 * repetitions.std(axis=0) / np.sqrt(300) + 1e-6).all(), names
@@ -105,9 +105,24 @@ def test_the_cells_add_up_on_every_item(scenario: str) -> None:
 
 def test_new_less_lost_is_the_change_of_pass_at_k() -> None:
     n0, c0, n1, c1 = counts("mixed", 32, 3)
-    terms = turnover.item_terms(n0, c0, n1, c1, 16)
+    terms = gained_lost.item_terms(n0, c0, n1, c1, 16)
     change = all_wrong(n0, c0, 16) - all_wrong(n1, c1, 16)
     np.testing.assert_allclose(terms[:, 0] - terms[:, 1], change, atol=1e-12)
+
+
+def test_turnover_of_anybodys_counts() -> None:
+    drawn = counts("mixed", 32, 3)
+    found = turnover(*drawn, 16, replicates=200)
+    parts = [found.new, found.lost, found.kept, found.neither]
+    assert sum(part.estimate or 0 for part in parts) == pytest.approx(1)
+    assert found.new.ci_low is not None
+    assert found.new.ci_low > (found.same_model_new.estimate or 1)
+    few = turnover(*drawn, 20, replicates=50)
+    assert few.new.is_defined
+    assert few.same_model_new.reason == "needs 40 samples of each item: two runs of k = 20"
+    assert turnover(*drawn, 33).new.reason == "needs 33 samples of each item, and there are 32"
+    with pytest.raises(ValueError, match="k must be at least 1, not 0"):
+        turnover(*drawn, 0)
 
 
 @pytest.mark.parametrize(
