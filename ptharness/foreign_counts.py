@@ -93,7 +93,10 @@ def _whole_numbers(path: Path, table: pa.Table, name: str) -> np.ndarray[Any, np
     import pyarrow as pa
 
     try:
-        return np.asarray(table[name].cast(pa.int64()).to_numpy(), dtype=np.int64)
+        numbers = table[name].cast(pa.int64())
+        if numbers.null_count:
+            raise ValueError("nulls")
+        return np.asarray(numbers.to_numpy(), dtype=np.int64)
     except (pa.ArrowException, ValueError, TypeError):
         values = table[name].to_pylist()
         place = next((i for i, value in enumerate(values) if not _is_whole(value)), 0)

@@ -243,7 +243,7 @@ _ESTIMATE = (
     _field("ci_low", pa.float64(), "Lower end of the confidence interval."),
     _field("ci_high", pa.float64(), "Upper end of the confidence interval."),
     _field("ci_method", _TAG, "How the interval was made."),
-    _field("level", pa.float64(), "Confidence of the interval."),
+    _field("level", pa.float64(), "Confidence of the interval; null where there is none."),
     _field("p", pa.float64(), "Two-sided, against 0."),
     _field("q", pa.float64(), "p adjusted over its family (Benjamini-Hochberg)."),
     _field("items", pa.int32(), "Items that it rests on.", nullable=False),

@@ -141,7 +141,7 @@ def estimate_columns(found: Estimate) -> Row:
         "ci_low": found.ci_low,
         "ci_high": found.ci_high,
         "ci_method": found.ci_method,
-        "level": found.level,
+        "level": found.level if found.ci_method else None,
         "p": found.p,
         "items": found.items,
         "reason": found.reason,
