@@ -18,6 +18,7 @@ COMMANDS = {
     "run": "Evaluate every checkpoint of a lineage and publish the tables.",
     "demo": "Evaluate the bundled lineage of tiny checkpoints.",
     "analyze": "Measure again what each stage did, without an engine.",
+    "report": "Write the page that shows what each stage did.",
     "plan": "Show what a run would do, what is cached, and the engine starts.",
     "discover": "Write a manifest from folders of checkpoints.",
     "check": "Check a manifest: names, paths, declared methods, comparability.",

@@ -17,10 +17,14 @@ def safe(text: object, *, keep_lines: bool = False) -> str:
     >>> safe("\x1b[2Jgone\u202e")
     '\\x1b[2Jgone\\u202e'
     """
+    text = str(text)
+    if (text.replace("\n", "") if keep_lines else text).isprintable():
+        # Nothing of those categories is printable, and nearly every text is.
+        return text
     kept = "\n" if keep_lines else ""
     return "".join(
         character
         if character in kept or unicodedata.category(character) not in _UNSAFE_CATEGORIES
         else character.encode("unicode_escape").decode("ascii")
-        for character in str(text)
+        for character in text
     )

@@ -209,7 +209,7 @@ def _files(tables: Tables) -> tuple[tuple[str, str, str], ...]:
             files = sorted((tables.results.path / table).glob("*/*.parquet"))
             size = f"{len(files)} files"
             rows.append(("samples/", size, about))
-        elif tables.missing(table):
+        elif not tables.is_there(table):
             rows.append((f"{table}.parquet", "not there", about))
         else:
             path = tables.results.path / f"{table}.parquet"

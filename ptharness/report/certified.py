@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from ptharness.report.lineage import Lineage
 from ptharness.report.tables import Row, Tables
@@ -136,8 +135,9 @@ def _across_stages(keys: list[tuple[str, ...]]) -> Iterable[tuple[str, ...]]:
 
 
 def _documents(tables: Tables, chosen: list[Row]) -> dict[tuple[str, str], Row]:
-    items = sorted({row["item"] for row in chosen})
-    rows = tables.some("documents", ["task", "item", "prompt", "gold"], [("item", "in", items)])
+    path = tables.results.path / "documents.parquet"
+    columns = ["task", "item", "prompt", "gold"]
+    rows = tables.of_items(path, columns, {row["item"] for row in chosen})
     return {(row["task"], row["item"]): row for row in rows}
 
 
@@ -146,15 +146,12 @@ def _samples(tables: Tables, chosen: list[Row]) -> dict[tuple[str, str, str], li
     for row in chosen:
         for side in ("source", "target"):
             wanted.setdefault((row[side], row["task"]), set()).add(row["item"])
-    conditions: list[Any] = [
-        [("checkpoint", "==", checkpoint), ("task", "==", task), ("item", "in", sorted(items))]
-        for (checkpoint, task), items in wanted.items()
-    ]
-    columns = ["checkpoint", "task", "item", "sample", "completion", "correct"]
     found: dict[tuple[str, str, str], list[Row]] = {}
-    for row in tables.some("samples", columns, conditions):
-        if row["completion"] is not None:
-            found.setdefault((row["checkpoint"], row["task"], row["item"]), []).append(row)
+    for (checkpoint, task), items in wanted.items():
+        path = tables.results.path / "samples" / checkpoint / f"{task}.parquet"
+        for row in tables.of_items(path, ["item", "sample", "completion", "correct"], items):
+            if row["completion"] is not None:
+                found.setdefault((checkpoint, task, row["item"]), []).append(row)
     return found
 
 

@@ -50,8 +50,8 @@ def as_json(value: Any) -> Markup:
 
 def _safe(value: Any) -> Any:
     if isinstance(value, str):
-        # Expressions and names of ours have no such character, so all texts can be treated alike.
-        return safe(value)
+        # Expressions of ours have no such character, so all texts can be treated alike.
+        return safe(value, keep_lines=True)
     if isinstance(value, dict):
         return {safe(name): _safe(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -12,8 +12,8 @@ from ptharness.report.lineage import Checkpoint, Lineage
 from ptharness.report.sentences import word
 from ptharness.report.verdicts import Verdict, Verdicts
 
-BOX_WIDTH, BOX_HEIGHT = 132, 44
-GAP, ROW = 66, 70
+BOX_WIDTH, BOX_HEIGHT = 128, 44
+GAP, ROW = 74, 70
 WIDEST = 1140
 """Beyond this a drawing from left to right would be too small to read."""
 LANE, LINE = 20, 50
@@ -136,7 +136,7 @@ def _across(tree: _Tree, found: dict[str, Verdict | None]) -> Drawing:
                     path,
                     checkpoint.provenance or "unknown",
                     "" if number else word(checkpoint.provenance),
-                    x - 7,
+                    x - 6,
                     middle - 6,
                 )
             )
@@ -158,7 +158,7 @@ def _elbow(start: tuple[float, float], end: tuple[float, float]) -> str:
     (x, y), (to_x, to_y) = start, end
     if y == to_y:
         return f"M{x} {y}H{to_x}"
-    trunk, turn = x + 13, 9 if to_y > y else -9
+    trunk, turn = x + 11, 9 if to_y > y else -9
     return (
         f"M{x} {y}H{trunk - 9}Q{trunk} {y} {trunk} {y + turn}"
         f"V{to_y - turn}Q{trunk} {to_y} {trunk + 9} {to_y}H{to_x}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from ptharness.report.tables import Row
 
 MINUS = "\u2212"
+SEPARATOR = ",\u00a0"
+"""Between the ends of an interval, which stay on one line."""
 NOTHING = "\u2013"
 """Stands where a number is undefined; its reason is in the title or the appendix."""
 
@@ -21,6 +23,7 @@ SHARES = frozenset(
         "kept",
         "neither",
         "same_model_new",
+        "same_model_new_target",
         "recovered_gap",
         "support_transfer",
         "novelty",
@@ -95,7 +98,7 @@ def interval(row: Row) -> str:
     if low is None and high is None:
         return ""
     ends = (amount(row["quantity"], low), amount(row["quantity"], high))
-    return f"[{', '.join(end.removeprefix('+') for end in ends)}]"
+    return f"[{SEPARATOR.join(end.removeprefix('+') for end in ends)}]"
 
 
 def _unsigned(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,6 +138,7 @@ def _environment() -> Any:
     return environment
 
 
+@cache
 def _library() -> str:
     """Vega, Vega-Lite and vega-embed as one script."""
     import vl_convert

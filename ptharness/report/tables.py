@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ptharness.errors import ResultsError
-from ptharness.results import TABLES, Filters, Results
+from ptharness.results import Results
+from ptharness.schema import ANALYSIS, PUBLISHED
 
 Row: TypeAlias = dict[str, Any]
+
+_UNREAD = frozenset(
+    {"lineage", "stage", "step", "parents", "method", "interface", "provenance", "role", "stderr"}
+)
+"""Columns that a report has no use for, save those of `checkpoints`: turning them into Python's
+values takes longer than all else."""
 
 
 class Tables:
@@ -19,22 +28,22 @@ class Tables:
     def __init__(self, results: Results) -> None:
         self.results = results
         self.run: dict[str, Any] = results.run
+        self.analysis: dict[str, Any] = results.analysis
         self._read: dict[str, list[Row]] = {}
 
     def rows(self, table: str) -> list[Row]:
         """All rows; none where the table is missing. Raises `ResultsError` where it is damaged."""
         if table not in self._read:
-            self._read[table] = [] if self.missing(table) else self._load(table)
+            self._read[table] = self._load(table) if self.is_there(table) else []
         return self._read[table]
 
-    def some(self, table: str, columns: Sequence[str], filters: Filters) -> list[Row]:
-        """Some columns of the rows that meet the conditions."""
-        rows: list[Row] = self.results.arrow(table, columns, filters).to_pylist()
-        return rows
+    def is_there(self, table: str) -> bool:
+        """Whether the table's file exists."""
+        return (self.results.path / f"{table}.parquet").is_file()
 
     def missing(self, table: str) -> str | None:
-        """Why there is nothing of this table, and what to do; None where it is there."""
-        if (self.results.path / f"{table}.parquet").is_file():
+        """That the table is not there, and what to do; None where it is."""
+        if self.is_there(table):
             return None
         return (
             f"{table}.parquet is not in this results folder, so this part is empty. "
@@ -42,16 +51,34 @@ class Tables:
             "engine; `ptharness report` then writes this page again."
         )
 
-    def _load(self, table: str) -> list[Row]:
-        if table in TABLES:
-            return _plain(self.results.arrow(table).to_pylist())
-        path = self.results.path / f"{table}.parquet"
+    def of_items(self, path: Path, columns: Sequence[str], items: Collection[str]) -> Iterator[Row]:
+        """Some columns of the rows of some items in one file; of a missing file none.
+
+        Long texts are read from those row groups alone that hold such an item.
+        """
+        import pyarrow.compute as pc
+
+        if not path.is_file():
+            return
+        wanted = pa.array(sorted(items), pa.string())
         try:
-            return _plain(pq.ParquetFile(path).read().to_pylist())
-        except (OSError, ValueError) as error:
+            with pq.ParquetFile(path) as file:
+                for group in range(file.num_row_groups):
+                    here = pc.is_in(file.read_row_group(group, ["item"])["item"], wanted)
+                    if pc.any(here).as_py():
+                        found = file.read_row_group(group, list(columns)).filter(here)
+                        yield from found.to_pylist()
+        except (OSError, KeyError, pa.ArrowException) as error:
             raise ResultsError(
-                f"{path}: cannot be read ({error}); `ptharness analyze` writes it again"
+                f"{path}: cannot be read ({error}); run the evaluation again"
             ) from error
+
+    def _load(self, table: str) -> list[Row]:
+        columns = None
+        if table != "checkpoints":
+            schema = {**PUBLISHED, **ANALYSIS}[table]
+            columns = [name for name in schema.names if name not in _UNREAD]
+        return _plain(self.results.arrow(table, columns).to_pylist())
 
 
 def _plain(rows: list[Row]) -> list[Row]:
@@ -66,8 +93,3 @@ def _plain(rows: list[Row]) -> list[Row]:
 def files(*tables: str) -> tuple[str, ...]:
     """The names of the files that a panel is made of."""
     return tuple("samples/" if table == "samples" else f"{table}.parquet" for table in tables)
-
-
-def index(rows: Iterable[Row], *columns: str) -> dict[tuple[Any, ...], Row]:
-    """Rows under the values of some columns; of several the last."""
-    return {tuple(row[column] for column in columns): row for row in rows}

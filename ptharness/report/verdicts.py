@@ -45,10 +45,10 @@ class Verdicts:
 
     def of(self, stage: Checkpoint, scope: Scope) -> list[Verdict]:
         """All verdicts of a stage at a scope: its edges, then its teacher's, then paths."""
-        order = {"edge": 0, "teacher": 1, "path": 2}
+        order = {"edge": 0, "replicate": 1, "teacher": 2, "path": 3}
         return sorted(
             self._found.get((stage.name, scope.index), ()),
-            key=lambda verdict: order.get(verdict.relation, 3),
+            key=lambda verdict: order.get(verdict.relation, 4),
         )
 
     def main(self, stage: Checkpoint, scope: Scope | None = None) -> Verdict | None:

@@ -121,6 +121,8 @@ class Made:
     hostile: bool = False
     failures: tuple[Mapping[str, Any], ...] = ()
     certified_items: int = 6
+    sampled: int | None = None
+    """Tasks with samples; all, unless told otherwise."""
     run: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -142,7 +144,12 @@ def many(checkpoints: int, tasks: int) -> Made:
         )
         if number % 2:
             spine = name
-    return Made(tuple(stages), tuple(f"a_task_of_number_{n:02d}" for n in range(tasks)), choices=())
+    return Made(
+        tuple(stages),
+        tuple(f"a_task_of_number_{n:02d}" for n in range(tasks)),
+        choices=(),
+        sampled=2,
+    )
 
 
 def value(*names: object) -> float:
@@ -293,7 +300,7 @@ class _Maker:
                 for sample in range(DEPTH if i < 2 else 3)
             ]
             for stage in self.made.stages
-            for task in self.made.tasks
+            for task in self.made.tasks[: self.made.sampled]
         }
 
     def pairs(self) -> Iterator[tuple[str, str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,10 @@ ROLE_COLOURS = {
 }
 SERIES = 8
 """Colours of checkpoints; beyond them line styles tell apart."""
+COMPARED = ("edge", "replicate")
+"""Relations that are drawn side by side: the stages, and the same weights once more."""
+SIGNED = "datum.value === 0 ? '0' : format(datum.value, '+d')"
+"""Labels of an axis of differences."""
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 2, 2, 2])
 
 
@@ -58,6 +62,7 @@ class Figure:
     spec: dict[str, Any] | None = None
     empty: str = ""
     scopes: tuple[int, ...] | None = None
+    most_width: int | None = None
     reasons: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -155,5 +160,7 @@ def first_shown(lineage: Lineage) -> list[int]:
     return series_order(lineage)[: max(SERIES, 1)][: max(len(lineage.main_path), 2)]
 
 
-def joined(files: Sequence[str]) -> str:
-    return " and ".join(files)
+def pair_name(row: Row) -> str:
+    """What is compared: `sft \u2192 grpo`; of one model's two runs, that it is one."""
+    note = " (same weights)" if row["relation"] == "replicate" else ""
+    return f"{row['source']} \u2192 {row['target']}{note}"

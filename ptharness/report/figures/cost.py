@@ -125,7 +125,11 @@ def _spec(values: list[Row], lineage: Lineage) -> dict[str, Any]:
         .encode(
             x=alt.X(
                 "x:Q",
-                scale=alt.Scale(type="log", nice=False, padding=40),
+                scale=alt.Scale(
+                    type="log",
+                    nice=False,
+                    domain=[alt.ExprRef("cheap[scope]"), alt.ExprRef("dear[scope]")],
+                ),
                 axis=alt.Axis(title="completion tokens per solved item (log)", tickCount=6),
             ),
             color=alt.Color("c:N", scale=colour, legend=None),
@@ -133,7 +137,11 @@ def _spec(values: list[Row], lineage: Lineage) -> dict[str, Any]:
     )
     y = alt.Y(
         "y:Q",
-        scale=alt.Scale(zero=False, padding=24),
+        scale=alt.Scale(
+            zero=False,
+            nice=False,
+            domain=[alt.ExprRef("low[scope]"), alt.ExprRef("high[scope]")],
+        ),
         axis=alt.Axis(title="pass@1", format="%", tickCount=6),
     )
     layers: list[Any] = [
@@ -153,5 +161,26 @@ def _spec(values: list[Row], lineage: Lineage) -> dict[str, Any]:
                 .mark_text(baseline="middle", **placed)
                 .encode(y=y, text="l:N", color=alt.value("var(--ink)"))
             )
-    drawn = alt.layer(*layers).add_params(scope_parameter(), shown_parameter(lineage))
+    limits = _limits(values, len(lineage.scopes))
+    drawn = alt.layer(*layers).add_params(
+        scope_parameter(),
+        shown_parameter(lineage),
+        *(alt.param(name=name, value=ends) for name, ends in limits.items()),
+    )
     return sheet.finish(drawn, height=HEIGHT)
+
+
+def _limits(values: list[Row], scopes: int) -> dict[str, list[float]]:
+    """Ends of both axes by scope: they stay where they are whichever checkpoints are shown."""
+    limits = {"cheap": [1.0] * scopes, "dear": [10.0] * scopes}
+    limits |= {"low": [0.0] * scopes, "high": [1.0] * scopes}
+    for scope in {row["s"] for row in values}:
+        here = [row for row in values if row["s"] == scope]
+        tokens = [row["x"] for row in here]
+        room = max((max(tokens) / min(tokens)) ** 0.16, 1.1)
+        limits["cheap"][scope], limits["dear"][scope] = min(tokens) / room, max(tokens) * room
+        low, high = min(row["lo"] for row in here), max(row["hi"] for row in here)
+        margin = max(0.08 * (high - low), 0.02)
+        limits["low"][scope] = max(low - margin, -0.02)
+        limits["high"][scope] = min(high + margin, 1.04)
+    return limits

@@ -7,8 +7,11 @@ from typing import Any
 from ptharness.report.figures.base import (
     CELL_COLOURS,
     CELL_WORDS,
+    COMPARED,
+    SIGNED,
     Figure,
     Sheet,
+    pair_name,
     reasons_by_scope,
     scope_parameter,
     tip,
@@ -28,14 +31,14 @@ def decomposition(tables: Tables, lineage: Lineage) -> tuple[Figure, Figure]:
     rows = [
         row
         for row in tables.rows("edges")
-        if row["relation"] == "edge" and row["quantity"] in _QUANTITIES
+        if row["relation"] in COMPARED and row["quantity"] in _QUANTITIES
     ]
     places = _places(rows, lineage)
     grouped: dict[tuple[int, int], dict[str, Row]] = {}
     for row in rows:
         scope = lineage.scope(row)
         if scope is not None and row["estimate"] is not None:
-            key = (scope.index, places[row["source"], row["target"]])
+            key = (scope.index, places[pair_name(row)])
             grouped.setdefault(key, {})[row["quantity"]] = row
     scopes = tuple(sorted({scope for scope, _ in grouped}))
     empty = "" if grouped else _why(tables, rows)
@@ -77,30 +80,34 @@ def _why(tables: Tables, rows: list[Row]) -> str:
     return f"No cell is defined: {reason}."
 
 
-def _places(rows: list[Row], lineage: Lineage) -> dict[tuple[str, str], int]:
-    pairs = {(row["source"], row["target"]) for row in rows}
-    ordered = sorted(pairs, key=lambda pair: (lineage.order(pair[1]), lineage.order(pair[0])))
-    return {pair: place for place, pair in enumerate(ordered)}
-
-
-def _name(pair: tuple[str, str]) -> str:
-    return f"{pair[0]} \u2192 {pair[1]}"
+def _places(rows: list[Row], lineage: Lineage) -> dict[str, int]:
+    """Rows of the charts from above, under the names of what they compare."""
+    order = {
+        pair_name(row): (
+            lineage.order(row["target"]),
+            row["relation"] != "edge",
+            lineage.order(row["source"]),
+        )
+        for row in rows
+    }
+    return {name: place for place, name in enumerate(sorted(order, key=order.__getitem__))}
 
 
 def _base(sheet: Sheet, values: list[Row], count: int) -> Any:
     import altair as alt
 
-    row = alt.Y("i:O", axis=None, scale=alt.Scale(domain=list(range(count)), padding=0))
+    axis = alt.Axis(
+        title=None, labels=False, ticks=False, domain=False, grid=True, bandPosition=0, offset=0
+    )
+    row = alt.Y("i:O", axis=axis, scale=alt.Scale(domain=list(range(count)), padding=0))
     return sheet.scoped(values).encode(y=row)
 
 
-def _label(sheet: Sheet, places: dict[tuple[str, str], int], scopes: list[int]) -> Any:
+def _label(sheet: Sheet, places: dict[str, int], scopes: list[int]) -> Any:
     import altair as alt
 
     values = [
-        {"s": scope, "i": place, "l": _name(pair)}
-        for scope in scopes
-        for pair, place in places.items()
+        {"s": scope, "i": place, "l": name} for scope in scopes for name, place in places.items()
     ]
     return (
         _base(sheet, values, len(places))
@@ -122,24 +129,25 @@ def _zero(sheet: Sheet) -> Any:
 def _axis() -> Any:
     import altair as alt
 
-    return alt.Axis(title="percentage points", format="+d", orient="top", tickCount=6)
+    return alt.Axis(title="percentage points", labelExpr=SIGNED, orient="top", tickCount=6)
 
 
 def _stacked(
-    grouped: dict[tuple[int, int], dict[str, Row]], places: dict[tuple[str, str], int]
+    grouped: dict[tuple[int, int], dict[str, Row]], places: dict[str, int]
 ) -> dict[str, Any]:
     import altair as alt
 
     sheet = Sheet()
+    names = list(places)
     bars, deltas = [], []
     for (scope, place), estimates in grouped.items():
         ends = {True: 0.0, False: 0.0}
-        pair = next(pair for pair, at in places.items() if at == place)
+        name = names[place]
         for cell in cells_of(estimates):
             size = 100 * estimates[cell]["estimate"]
             start = ends[size >= 0]
             ends[size >= 0] = start + size
-            text = tip(estimates[cell], _name(pair), CELL_WORDS[cell])
+            text = tip(estimates[cell], name, CELL_WORDS[cell])
             bars.append(
                 {
                     "s": scope,
@@ -151,9 +159,7 @@ def _stacked(
                 }
             )
         if (delta := estimates.get("delta")) is not None:
-            deltas.append(
-                {"s": scope, "i": place, **_ends(delta), "t": tip(delta, _name(pair), "change")}
-            )
+            deltas.append({"s": scope, "i": place, **_ends(delta), "t": tip(delta, name, "change")})
     colour = alt.Scale(domain=list(CELL_COLOURS), range=list(CELL_COLOURS.values()))
     count = len(places)
     x = alt.X("a:Q", axis=_axis())
@@ -174,16 +180,17 @@ def _stacked(
 
 
 def _intervals(
-    grouped: dict[tuple[int, int], dict[str, Row]], places: dict[tuple[str, str], int]
+    grouped: dict[tuple[int, int], dict[str, Row]], places: dict[str, int]
 ) -> dict[str, Any]:
     import altair as alt
 
     sheet = Sheet()
+    names = list(places)
     lanes: dict[str, list[Row]] = {cell: [] for cell in LANES}
     for (scope, place), estimates in grouped.items():
-        pair = next(pair for pair, at in places.items() if at == place)
+        name = names[place]
         for cell in cells_of(estimates):
-            text = tip(estimates[cell], _name(pair), CELL_WORDS[cell])
+            text = tip(estimates[cell], name, CELL_WORDS[cell])
             lanes[cell].append({"s": scope, "i": place, **_ends(estimates[cell]), "t": text})
     count = len(places)
     layers = [_zero(sheet)]

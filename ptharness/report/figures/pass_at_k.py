@@ -30,19 +30,29 @@ def pass_at_k(tables: Tables, lineage: Lineage) -> tuple[list[Figure], str]:
         known = row["quantity"] == "crossover" and row["estimate"] is not None
         if known and row["scope"] == "task" and row["relation"] == "edge":
             crossings.setdefault(row["task"], []).append(row)
-    figures = [
-        Figure(
-            f"pass-at-k-{task.index}",
-            task.name,
-            f"Curves of pass at k over the number of attempts k for the task {task.name}, one per "
-            "checkpoint, with interval bands; diamonds mark where a stage's curve crosses its "
-            "parent's.",
-            files("measures", "edges"),
-            spec=_spec(curves[task.name], crossings.get(task.name, []), lineage),
+    ticks = sorted({row["k"] for found in curves.values() for row in found})
+    figures: list[Figure] = []
+    for task in lineage.tasks:
+        if task.name not in curves:
+            continue
+        at = {(row["checkpoint"], row["k"]): row["estimate"] for row in curves[task.name]}
+        marks = [
+            mark for row in crossings.get(task.name, ()) if (mark := _crossing(row, at, lineage))
+        ]
+        drawn = {"rows0": [_value(row, lineage) for row in curves[task.name]], "rows1": marks}
+        # Charts of one shape: only their rows differ, and altair takes its time.
+        shape = (figures[0].spec if figures else None) or _spec(ticks, lineage)
+        figures.append(
+            Figure(
+                f"pass-at-k-{task.index}",
+                task.name,
+                f"Curves of pass at k over the number of attempts k for the task {task.name}, one "
+                "per checkpoint, with interval bands; diamonds mark where a stage's curve crosses "
+                "its parent's.",
+                files("measures", "edges"),
+                spec={**shape, "datasets": drawn},
+            )
         )
-        for task in lineage.tasks
-        if task.name in curves
-    ]
     note = ""
     if not figures:
         reason = next((row["reason"] for row in rows if row["reason"]), None)
@@ -55,20 +65,16 @@ def pass_at_k(tables: Tables, lineage: Lineage) -> tuple[list[Figure], str]:
     return figures, note
 
 
-def _spec(rows: list[Row], crossings: list[Row], lineage: Lineage) -> dict[str, Any]:
+def _spec(ticks: list[int], lineage: Lineage) -> dict[str, Any]:
     import altair as alt
 
     sheet = Sheet()
-    values = [_value(row, lineage) for row in rows]
-    at = {(row["checkpoint"], row["k"]): row["estimate"] for row in rows}
-    marks = [mark for row in crossings if (mark := _crossing(row, at, lineage))]
     colour, dash = series_scales(lineage)
-    ticks = sorted({row["k"] for row in values})
     x = alt.X(
         "k:Q",
-        scale=alt.Scale(type="log", base=2, nice=False, padding=4),
+        scale=alt.Scale(type="log", base=2, nice=False, domain=[1, max(ticks[-1], 2)]),
         axis=alt.Axis(
-            title="k", values=ticks, format="d", grid=False, labelOverlap=True, labelFlush=False
+            title=None, values=ticks, format="d", grid=False, labelOverlap=True, labelFlush=False
         ),
     )
     y = alt.Y(
@@ -77,7 +83,7 @@ def _spec(rows: list[Row], crossings: list[Row], lineage: Lineage) -> dict[str, 
         axis=alt.Axis(title=None, format="%", tickCount=5),
     )
     base = (
-        sheet.chart(values)
+        sheet.chart([])
         .transform_filter("indexof(shown, datum.c) >= 0")
         .encode(x=x, color=alt.Color("c:N", scale=colour, legend=None))
     )
@@ -88,13 +94,12 @@ def _spec(rows: list[Row], crossings: list[Row], lineage: Lineage) -> dict[str, 
         ),
         base.mark_point(filled=True, size=22, opacity=1).encode(y=y, tooltip="t:N"),
     ]
-    if marks:
-        layers.append(
-            sheet.chart(marks)
-            .transform_filter("indexof(shown, datum.a) >= 0 && indexof(shown, datum.b) >= 0")
-            .mark_point(shape="diamond", size=80, strokeWidth=1.5, filled=False)
-            .encode(x=x, y=y, color=alt.value("var(--ink)"), tooltip="t:N")
-        )
+    layers.append(
+        sheet.chart([])
+        .transform_filter("indexof(shown, datum.a) >= 0 && indexof(shown, datum.b) >= 0")
+        .mark_point(shape="diamond", size=80, strokeWidth=1.5, filled=False)
+        .encode(x=x, y=y, color=alt.value("var(--ink)"), tooltip="t:N")
+    )
     return sheet.finish(alt.layer(*layers).add_params(shown_parameter(lineage)), height=190)
 
 

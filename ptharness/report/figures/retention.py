@@ -44,6 +44,7 @@ def retention(tables: Tables, lineage: Lineage) -> Figure:
         "checkpoint, shaded by the share of the gain that is left there.",
         files("retention"),
         spec=_spec(values) if scopes else None,
+        most_width=150 + 96 * len({row["j"] for row in values}),
         empty=empty,
         scopes=scopes,
         reasons=reasons_by_scope(last, lineage, scopes),

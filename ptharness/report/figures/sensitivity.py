@@ -7,8 +7,11 @@ from typing import Any
 from ptharness.report.figures.base import (
     CELL_COLOURS,
     CELL_WORDS,
+    COMPARED,
+    SIGNED,
     Figure,
     Sheet,
+    pair_name,
     reasons_by_scope,
     scope_parameter,
     tip,
@@ -26,7 +29,7 @@ def sensitivity(tables: Tables, lineage: Lineage) -> tuple[list[Figure], str]:
     rows = [
         row
         for row in tables.rows("sensitivity")
-        if row["relation"] == "edge" and row["quantity"] in CELLS and lineage.scope(row)
+        if row["relation"] in COMPARED and row["quantity"] in CELLS and lineage.scope(row)
     ]
     note = tables.missing("sensitivity") or ""
     if not note and not any(row["estimate"] is not None for row in rows):
@@ -35,28 +38,28 @@ def sensitivity(tables: Tables, lineage: Lineage) -> tuple[list[Figure], str]:
     if len(rows) > MOST_ROWS:
         rows = [row for row in rows if row["scope"] != "task"]
         note = "Of so many stages and tasks only the means are drawn; sensitivity.parquet has all."
-    edges: dict[tuple[str, str], list[Row]] = {}
+    edges: dict[tuple[int, bool, str], list[Row]] = {}
     for row in rows:
-        edges.setdefault((row["source"], row["target"]), []).append(row)
+        key = (lineage.order(row["target"]), row["relation"] != "edge", pair_name(row))
+        edges.setdefault(key, []).append(row)
     limits = _limits(rows, lineage)
-    figures = []
-    for number, ((source, target), found) in enumerate(
-        sorted(
-            edges.items(), key=lambda edge: (lineage.order(edge[0][1]), lineage.order(edge[0][0]))
-        )
-    ):
-        values = _values(found, lineage, f"{source} \u2192 {target}")
-        if not values:
+    figures: list[Figure] = []
+    for number, key in enumerate(sorted(edges)):
+        found, name = edges[key], key[-1]
+        if not (values := _values(found, lineage, name)):
             continue
         scopes = tuple(sorted({row["s"] for row in values}))
+        # Charts of one shape: only their rows differ, and altair takes its time.
+        shape = figures[0].spec if figures else None
+        spec = {**shape, "datasets": {"rows0": values}} if shape else _spec(values, limits, rows)
         figures.append(
             Figure(
                 f"sensitivity-{number}",
-                f"{source} \u2192 {target}",
-                f"Lines over k for {source} to {target}: expansion, reshaping, attrition and "
-                "residual in percentage points, with interval bands.",
+                name,
+                f"Lines over k for {name}: expansion, reshaping, attrition and residual in "
+                "percentage points, with interval bands.",
                 files("sensitivity"),
-                spec=_spec(values, limits),
+                spec=spec,
                 scopes=scopes,
                 reasons=reasons_by_scope(found, lineage, scopes),
             )
@@ -93,12 +96,15 @@ def _limits(rows: list[Row], lineage: Lineage) -> tuple[list[float], list[float]
     for row in rows:
         scope = lineage.scope(row)
         if scope is not None and row["estimate"] is not None:
-            lows[scope.index] = min(lows[scope.index], round(100 * row["estimate"], 3))
-            highs[scope.index] = max(highs[scope.index], round(100 * row["estimate"], 3))
+            ends = [row[n] for n in ("estimate", "ci_low", "ci_high") if row[n] is not None]
+            lows[scope.index] = min(lows[scope.index], round(100 * min(ends), 3))
+            highs[scope.index] = max(highs[scope.index], round(100 * max(ends), 3))
     return lows, highs
 
 
-def _spec(values: list[Row], limits: tuple[list[float], list[float]]) -> dict[str, Any]:
+def _spec(
+    values: list[Row], limits: tuple[list[float], list[float]], rows: list[Row]
+) -> dict[str, Any]:
     import altair as alt
 
     sheet = Sheet()
@@ -107,17 +113,17 @@ def _spec(values: list[Row], limits: tuple[list[float], list[float]]) -> dict[st
         scale=alt.Scale(domain=list(CELLS), range=[CELL_COLOURS[cell] for cell in CELLS]),
         legend=None,
     )
-    budgets = sorted({row["k"] for row in values})
+    budgets = sorted({row["k"] for row in rows if row["k"] and row["estimate"] is not None})
     x = alt.X(
         "k:Q",
-        scale=alt.Scale(type="log", base=2, nice=False, padding=6),
-        axis=alt.Axis(title="k", values=budgets, format="d", grid=False),
+        scale=alt.Scale(type="log", base=2, nice=False, domain=[budgets[0], max(budgets[-1], 2)]),
+        axis=alt.Axis(title=None, values=budgets, format="d", grid=False),
     )
     y = alt.Y(
         "e:Q",
-        axis=alt.Axis(title="pp", format="+d", tickCount=4),
+        axis=alt.Axis(title=None, labelExpr=SIGNED, tickCount=4),
         scale=alt.Scale(
-            domainMin=alt.ExprRef("lows[scope]"), domainMax=alt.ExprRef("highs[scope]"), clamp=True
+            domain=[alt.ExprRef("lows[scope]"), alt.ExprRef("highs[scope]")], clamp=True
         ),
     )
     base = sheet.scoped(values).encode(x=x, color=colour)

@@ -16,7 +16,7 @@ PANELS = (
     ("lost", "Lost", "reached by the earlier checkpoint and not by the later"),
     ("same_model_new", "Same model", "what two runs of the earlier checkpoint would show"),
 )
-QUANTITIES = ("new", "lost", "kept", "neither", "same_model_new")
+QUANTITIES = ("new", "lost", "kept", "neither", "same_model_new", "same_model_new_target")
 
 
 def turnover(tables: Tables, lineage: Lineage) -> tuple[list[Figure], dict[str, Any] | None, str]:
@@ -116,9 +116,7 @@ def _spec(rows: list[Row], highs: list[float], lineage: Lineage, word: str) -> d
             opacity=alt.Opacity(
                 "v:Q",
                 legend=None,
-                scale=alt.Scale(
-                    domainMin=0, domainMax=alt.ExprRef("highs[scope]"), range=[0.05, 1]
-                ),
+                scale=alt.Scale(domain=[0, alt.ExprRef("highs[scope]")], range=[0.05, 1]),
             ),
             tooltip="t:N",
         )

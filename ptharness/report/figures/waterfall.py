@@ -56,7 +56,7 @@ def waterfall(tables: Tables, lineage: Lineage, verdicts: Verdicts) -> Figure:
         "A waterfall: the accuracy of the root, then a bar for what each stage of the main path "
         "added or took, then the accuracy of the last checkpoint.",
         files("edges", "measures", "metrics"),
-        spec=_spec(rows, len(path) + 1) if rows else None,
+        spec=_spec(rows, len(path) + 2, len(lineage.scopes)) if rows else None,
         empty=empty,
         scopes=scopes,
         reasons=reasons,
@@ -126,40 +126,54 @@ def _bars(
             }
         )
     summed = sum(row["estimate"] for row in steps)
-    arrived = f"{percent(end)} %" if end is not None and start is not None else ""
+    # No name of a checkpoint has a blank, so these two rows meet none.
+    last: Row = {"s": scope.index, "a": 0.0, "b": round(level, 4), "r": "level"}
     bars.append(
         {
-            "s": scope.index,
+            **last,
             "i": len(steps) + 1,
-            "l": "all stages",  # no name of a checkpoint has a blank
-            "a": 0.0,
-            "b": round(level, 4),
-            "r": "level",
-            "v": f"{arrived} ({points(summed)} pp)" if arrived else f"{points(summed)} pp",
-            "t": f"{steps[-1]['target']}\naccuracy {percent(end)} %\nchange {points(summed)} pp",
+            "l": "all stages",
+            "a": first["b"],
+            "v": f"{points(summed)} pp",
+            "t": f"all stages\nchange {points(summed)} pp",
         }
     )
+    if start is not None and end is not None:
+        bars.append(
+            {
+                **last,
+                "i": len(steps) + 2,
+                "l": "arrives at",
+                "v": f"{percent(end)} %",
+                "t": f"{steps[-1]['target']}\naccuracy {percent(end)} %",
+            }
+        )
     return bars
 
 
-def _spec(rows: list[Row], count: int) -> dict[str, Any]:
+def _spec(rows: list[Row], count: int, scopes: int) -> dict[str, Any]:
     import altair as alt
 
     sheet = Sheet()
     colours = {**ROLE_COLOURS, "level": "var(--level)"}
+    lows, highs = [0.0] * scopes, [1.0] * scopes
     for row in rows:
         row["m"] = max(row["a"], row["b"])
+        lows[row["s"]] = min(lows[row["s"]], row["a"], row["b"])
+        # Room for the number at the end of the longest bar.
+        highs[row["s"]] = max(highs[row["s"]], 1.3 * row["m"])
     name = alt.Y(
         "l:N",
         sort=alt.SortField("i", "ascending"),
         axis=alt.Axis(title=None, domain=False, ticks=False, labelLimit=120, labelFontSize=12),
     )
     base = sheet.scoped(rows)
-    axis = alt.Axis(title="accuracy, %", tickCount=6)
+    axis = alt.Axis(title="per cent of answers that are right", tickCount=6)
+    scale = alt.Scale(domain=[alt.ExprRef("lows[scope]"), alt.ExprRef("highs[scope]")], nice=False)
     drawn = alt.layer(
         base.mark_bar(height=20, cornerRadius=2).encode(
             y=name,
-            x=alt.X("a:Q", axis=axis, scale=alt.Scale(padding=4)),
+            x=alt.X("a:Q", axis=axis, scale=scale),
             x2="b:Q",
             color=alt.Color(
                 "r:N",
@@ -171,5 +185,9 @@ def _spec(rows: list[Row], count: int) -> dict[str, Any]:
         base.mark_text(align="left", dx=6, fontWeight=600).encode(
             y=name, x="m:Q", text="v:N", color=alt.value("var(--ink)")
         ),
-    ).add_params(scope_parameter())
+    ).add_params(
+        scope_parameter(),
+        alt.param(name="lows", value=lows),
+        alt.param(name="highs", value=highs),
+    )
     return sheet.finish(drawn, height=STEP * count)

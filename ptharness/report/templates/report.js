@@ -15,6 +15,8 @@
   // Colours are CSS variables, so that light, dark and print need no second drawing.
   const config = {
     background: "transparent",
+    // The container has the words; a label on every mark would read out their coordinates.
+    aria: false,
     font: "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif",
     view: { stroke: null },
     axis: {
@@ -60,6 +62,7 @@
   async function draw(element) {
     if (views.has(element) || drawing.has(element) || !fits(element) || !visible(element)) return;
     drawing.add(element);
+    if (element.dataset.width) element.style.maxWidth = `${element.dataset.width}px`;
     const { spec } = content(element);
     for (const parameter of spec.params || []) {
       if (parameter.name === "scope") parameter.value = scope();
@@ -145,7 +148,7 @@
       if (known && cell[2] !== null) {
         const interval = document.createElement("span");
         interval.className = "interval";
-        interval.textContent = ` [${percent(cell[2])}, ${percent(cell[3])}]`;
+        interval.textContent = ` [${percent(cell[2])},\u00a0${percent(cell[3])}]`;
         place.append(interval);
       }
     }
