@@ -1,7 +1,7 @@
 """The main job: a lineage goes in, tagged tables come out.
 
     resolve -> prompts -> plan -> generate (worker) -> score (scoring processes) -> publish
-            -> analyse
+            -> analyse -> report
 
 Generation and scoring run at the same time: a shard is scored as soon as its last sample
 block is in the store, and a task's metrics are made as soon as its last shard is scored.
@@ -27,6 +27,7 @@ from ptharness.plugins import Plugins, load_plugins
 from ptharness.preparation import prepare
 from ptharness.publish import default_settings, is_complete, publish, publish_analysis
 from ptharness.registry import Registry
+from ptharness.report import REPORT_FILE, write_report
 from ptharness.resolve import Evaluation, Overrides, resolve
 from ptharness.results import Results
 from ptharness.scoring import Done, Failed, Marked, ScoringPool
@@ -286,7 +287,9 @@ class Session:
             self.fail(failure)
         results = Results(self.folder)
         self.observer.analysing()
-        publish_analysis(results, default_settings(results))
+        analysed = publish_analysis(results, default_settings(results))
+        if published.written or analysed or not (self.folder / REPORT_FILE).is_file():
+            write_report(results)
         self.plugins.run_finished(results)
         return results
 

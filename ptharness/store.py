@@ -38,7 +38,8 @@ class UnitStore:
         """A unit's table. Raises `StoreError` where it is missing or damaged."""
         path = self.path(kind, key)
         try:
-            return pq.read_table(path, columns=columns, partitioning=None)
+            # Not `read_table`, which imports pandas.
+            return pq.ParquetFile(path).read(columns=columns)
         except (OSError, pa.ArrowException) as error:
             raise StoreError(
                 f"{path}: cannot be read ({error}); delete it and run again to make it anew"

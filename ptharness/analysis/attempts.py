@@ -59,7 +59,16 @@ def pass_at_k(n: npt.ArrayLike, c: npt.ArrayLike, k: int) -> Floats:
     [0.0, 0.5, 1.0]
     """
     [(n, c)] = as_attempts((n, c))
-    return 1 - all_wrong(n, c, _positive(k))
+    return c / n if k == 1 else 1 - all_wrong(n, c, _positive(k))
+
+
+def budgets(samples: int) -> list[int]:
+    """The k of a curve: powers of two below `samples`, and `samples` itself.
+
+    >>> budgets(6)
+    [1, 2, 4, 6]
+    """
+    return [2**power for power in range(max(samples - 1, 0).bit_length())] + [samples]
 
 
 def curve(

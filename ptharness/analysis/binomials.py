@@ -42,8 +42,9 @@ def _ratio(total: npt.NDArray[Any], wrong: npt.NDArray[Any], k: int) -> Floats:
     total, wrong = np.broadcast_arrays(total, wrong)
     possible = (wrong >= k) & (total >= k)
     some, every = np.where(possible, wrong, k), np.where(possible, total, k)
-    logarithm = (
-        gammaln(some + 1) - gammaln(some - k + 1) - gammaln(every + 1) + gammaln(every - k + 1)
+    # In this order equal numbers cancel exactly: what never succeeds is exactly all wrong.
+    logarithm = (gammaln(some + 1) - gammaln(some - k + 1)) - (
+        gammaln(every + 1) - gammaln(every - k + 1)
     )
     ratio = np.where(possible, np.exp(np.minimum(logarithm, 0.0)), 0.0)
     return np.asarray(np.where(total >= k, ratio, np.nan), dtype=np.float64)

@@ -9,8 +9,9 @@ import numpy as np
 
 from ptharness.analysis.binomials import Counts
 from ptharness.analysis.certification import Certification, Mask, certify
-from ptharness.analysis.inputs import Inputs, Row, Settings
+from ptharness.analysis.inputs import Inputs, Row
 from ptharness.analysis.resampling import Estimate
+from ptharness.analysis_settings import Settings
 from ptharness.lineage import Edge
 
 DIRECTIONS = {"certified_new": "newly_reachable", "certified_lost": "no_longer_reachable"}

@@ -11,7 +11,7 @@ from scipy import stats
 from ptharness.analysis.certified_items import Certified, certified_counts
 from ptharness.analysis.comparability import Comparable
 from ptharness.analysis.comparison import TESTED, Comparison, sensitivity
-from ptharness.analysis.inputs import Inputs, Row, Scope, Settings, estimate_columns, worst
+from ptharness.analysis.inputs import Inputs, Row, Scope, estimate_columns, worst
 from ptharness.analysis.means import Means
 from ptharness.analysis.resampling import Estimate, Resampling
 from ptharness.analysis.roles import (
@@ -23,6 +23,7 @@ from ptharness.analysis.roles import (
     measured_role,
 )
 from ptharness.analysis.transfers import further
+from ptharness.analysis_settings import Settings
 from ptharness.lineage import Edge
 from ptharness.taxonomy import Role
 

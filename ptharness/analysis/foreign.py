@@ -7,9 +7,10 @@ from typing import Any
 from ptharness.analysis.comparison import Comparison, sensitivity
 from ptharness.analysis.counts import TaskCounts
 from ptharness.analysis.edges import SENSITIVITY, adjusted_alone
-from ptharness.analysis.inputs import Settings, estimate_columns
+from ptharness.analysis.inputs import estimate_columns
 from ptharness.analysis.roles import measured_role
 from ptharness.analysis.threads import on_one_core
+from ptharness.analysis_settings import Settings
 
 
 def compare_counts(

@@ -13,31 +13,13 @@ import pyarrow as pa
 from ptharness.analysis.comparability import Asked, Comparable, comparability
 from ptharness.analysis.counts import TaskCounts
 from ptharness.analysis.resampling import Estimate, Resampling
-from ptharness.analysis.roles import Thresholds
+from ptharness.analysis_settings import Settings
 from ptharness.lineage import Checkpoint, Edge, Lineage, Stage
 from ptharness.schema import TAGS
 from ptharness.taxonomy import Interface, Provenance, Role
 
 POOLED = "pooled"
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the analysis is made; `thresholds` says when a role is called.
-
-    `k` is the support budget: the attempts within which behaviour counts as reachable.
-    """
-
-    k: int = 16
-    thresholds: Thresholds = field(default_factory=Thresholds)
-    replicates: int = 2000
-    seed: int = 0
-
-    @property
-    def level(self) -> float:
-        """Confidence of every interval."""
-        return self.thresholds.level
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ptharness.analysis.answers import diversity
-from ptharness.analysis.attempts import best_of_k, majority_at_k, pass_at_k
+from ptharness.analysis.attempts import best_of_k, budgets, majority_at_k, pass_at_k
 from ptharness.analysis.binomials import Floats
 from ptharness.analysis.cost import tokens_per_solve
 from ptharness.analysis.counts import TaskCounts
-from ptharness.analysis.inputs import POOLED, Inputs, Row, Settings, estimate_columns
+from ptharness.analysis.inputs import POOLED, Inputs, Row, estimate_columns
 from ptharness.analysis.means import Means
 from ptharness.analysis.resampling import Estimate, Resampling
 from ptharness.analysis.samples import NO_ANSWER
+from ptharness.analysis_settings import Settings
 
 COLUMNS = ("item", "sample", "answer", "correct", "logprob_nats", "completion_tokens")
 """What is read of the samples."""
@@ -54,15 +55,6 @@ def measure_rows(inputs: Inputs, settings: Settings) -> Iterator[Row]:
         for measure in _pooled(curves, spent, settings.level):
             row = {"scope": POOLED, "task": POOLED, "tasks": len(spent)}
             yield {**tags, **row, **_columns(measure)}
-
-
-def budgets(samples: int) -> list[int]:
-    """The k of a curve: powers of two below `samples`, and `samples` itself.
-
-    >>> budgets(6)
-    [1, 2, 4, 6]
-    """
-    return [2**power for power in range(max(samples - 1, 0).bit_length())] + [samples]
 
 
 @dataclass(frozen=True)

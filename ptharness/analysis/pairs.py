@@ -9,9 +9,10 @@ import numpy as np
 
 from ptharness.analysis import gained_lost
 from ptharness.analysis.counts import TaskCounts
-from ptharness.analysis.inputs import Inputs, Row, Settings, estimate_columns, worst
+from ptharness.analysis.inputs import Inputs, Row, estimate_columns, worst
 from ptharness.analysis.means import Means
 from ptharness.analysis.resampling import Resampling
+from ptharness.analysis_settings import Settings
 
 
 def turnover_rows(

@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from ptharness.analysis.binomials import Counts
 from ptharness.analysis.consolidation import recovered_gap, retention
-from ptharness.analysis.inputs import Inputs, Row, Scope, Settings, estimate_columns
+from ptharness.analysis.inputs import Inputs, Row, Scope, estimate_columns
 from ptharness.analysis.resampling import Estimate
 from ptharness.analysis.roles import Consolidation
+from ptharness.analysis_settings import Settings
 from ptharness.lineage import Edge
 
 Evidence = Mapping[tuple[str, str, str, str], Sequence[Consolidation]]

@@ -25,6 +25,7 @@ import numpy as np
 from ptharness.analysis.binomials import Floats
 from ptharness.analysis.power import minimum_detectable_effect
 from ptharness.analysis.resampling import Estimate
+from ptharness.analysis_settings import Thresholds
 from ptharness.taxonomy import Role
 
 MIXED, NONE, UNDETERMINED = "mixed", "none", "undetermined"
@@ -40,19 +41,6 @@ class Measured:
     reason: str
     attrition: bool = False
     harmful_reshaping: bool = False
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """When a role is called: `fdr` is the false discovery rate, `level` that of intervals.
-
-    `smallest_effect` (fraction of 1): a stage that does nothing is only called so where a change
-    of this size would have been found.
-    """
-
-    fdr: float = 0.05
-    level: float = 0.95
-    smallest_effect: float = 0.02
 
 
 def measured_role(

@@ -15,11 +15,12 @@ from ptharness.analysis.edges import (
     sensitivity_rows,
     verdict_rows,
 )
-from ptharness.analysis.inputs import Inputs, Row, Settings
+from ptharness.analysis.inputs import Inputs, Row
 from ptharness.analysis.measures import measure_rows
 from ptharness.analysis.pairs import turnover_rows
 from ptharness.analysis.retained import consolidation, retention_rows
 from ptharness.analysis.threads import on_one_core
+from ptharness.analysis_settings import Settings
 from ptharness.schema import ANALYSIS
 
 

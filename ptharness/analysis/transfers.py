@@ -15,9 +15,10 @@ from ptharness.analysis.consolidation import (
     support_transfer,
 )
 from ptharness.analysis.forgetting import squared_movement
-from ptharness.analysis.inputs import Inputs, Scope, Settings
+from ptharness.analysis.inputs import Inputs, Scope
 from ptharness.analysis.resampling import Estimate
 from ptharness.analysis.retained import take
+from ptharness.analysis_settings import Settings
 from ptharness.lineage import Edge
 
 

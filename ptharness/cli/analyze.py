@@ -13,7 +13,7 @@ from ptharness.cli.output import JSON_OPTION, print_json, print_table, print_tex
 from ptharness.cli.session import Session
 
 if TYPE_CHECKING:
-    from ptharness.analysis.inputs import Settings
+    from ptharness.analysis_settings import Settings
     from ptharness.results import Results
 
 SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
@@ -73,8 +73,8 @@ def analyze(
     """Measure again what each stage did. No engine starts, nothing is generated.
 
     RESULTS is the results folder of a lineage: its analysis tables (edges, verdicts, measures,
-    retention, turnover, sensitivity, certified) are made anew. `ptharness run` makes them too;
-    this is for another support budget, level or false discovery rate.
+    retention, turnover, sensitivity, certified) and its report are made anew. `ptharness run`
+    makes them too; this is for another support budget, level or false discovery rate.
 
     MANIFEST is a lineage's YAML file: its tables are published from the units under --out first,
     as far as these are there.
@@ -130,9 +130,11 @@ def _publish(results: Results, changes: dict[str, Any]) -> None:
     from rich.console import Console
 
     from ptharness.publish import default_settings, publish_analysis
+    from ptharness.report import write_report
 
     with Console(stderr=True).status("analysing what each stage did"):
-        publish_analysis(results, _changed(default_settings(results), changes))
+        if publish_analysis(results, _changed(default_settings(results), changes)):
+            write_report(results)
 
 
 def _changed(settings: Settings, changes: dict[str, Any]) -> Settings:
@@ -168,7 +170,7 @@ def _foreign(
     path: Path, parent: str | None, child: str | None, changes: dict[str, Any], *, as_json: bool
 ) -> int:
     from ptharness.analysis.foreign import compare_counts
-    from ptharness.analysis.inputs import Settings
+    from ptharness.analysis_settings import Settings
     from ptharness.foreign_counts import find_model, read_counts
 
     counts = read_counts(path)

@@ -116,6 +116,7 @@ def make_request(manifest: Path, *, tasks: str = "", **options: Any) -> Any:
 def _show(results: Results, failures: Sequence[Failure], *, quiet: bool, as_json: bool) -> None:
     from ptharness.cli.stages import print_stages, stages_json
     from ptharness.cli.summary import summary_json, summary_table
+    from ptharness.report import REPORT_FILE
 
     if as_json:
         print_json({**summary_json(results), "pairs": stages_json(results)})
@@ -125,7 +126,10 @@ def _show(results: Results, failures: Sequence[Failure], *, quiet: bool, as_json
         width = None if sys.stdout.isatty() else PIPE_WIDTH
         Console(width=width, highlight=False).print(summary_table(results))
         print_stages(results)
-        print_text(f"tables: {results.path}\nengine log: {results.path / 'logs' / 'engine.log'}")
+        print_text(
+            f"report: {results.path / REPORT_FILE}\ntables: {results.path}\n"
+            f"engine log: {results.path / 'logs' / 'engine.log'}"
+        )
     for failure in failures:
         where = " x ".join(part for part in (failure.checkpoint, failure.task) if part)
         click.echo(safe(f"failed: {where}: {failure.stage}: {failure.message}"), err=True)

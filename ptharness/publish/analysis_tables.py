@@ -18,7 +18,8 @@ from ptharness.results import Results
 from ptharness.schema import ANALYSIS, SCHEMA_VERSION
 
 if TYPE_CHECKING:
-    from ptharness.analysis.inputs import Inputs, Settings
+    from ptharness.analysis.inputs import Inputs
+from ptharness.analysis_settings import Settings
 
 ANALYSIS_VERSION = 1
 """Raised when the same tables would give another analysis."""
@@ -46,7 +47,7 @@ def publish_analysis(results: Results, settings: Settings) -> list[str]:
 
 def default_settings(results: Results) -> Settings:
     """The manifest's support budget, and the defaults for the rest."""
-    from ptharness.analysis.inputs import Settings
+    from ptharness.analysis_settings import Settings
 
     return Settings(k=int(results.run.get("support_budget") or DEFAULT_SUPPORT_BUDGET))
 

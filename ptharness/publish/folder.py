@@ -21,7 +21,6 @@ import pyarrow.parquet as pq
 from ptharness.errors import StoreError
 from ptharness.fingerprint import digest, write_atomically
 from ptharness.planner import CheckpointPrint, Work
-from ptharness.publish import items, metrics
 from ptharness.publish.columns import tag_values
 from ptharness.publish.files import remove_others, samples_file, state_of, write_table
 from ptharness.publish.lineage_tables import checkpoint_rows, documents_of, documents_table
@@ -201,6 +200,9 @@ class _Publication:
 
     def _write_pair(self, pair: _Pair) -> tuple[pa.Table, pa.Table]:
         """Write a pair's samples if need be; its items and metrics."""
+        # Not at the top: estimators import scipy, which a run with nothing to do is spared.
+        from ptharness.publish import items, metrics
+
         header = pair.work.planned.prompts.header
         constants = {**pair.tags, "task": header.task}
         samples = self._published_samples(pair)
@@ -217,6 +219,8 @@ class _Publication:
 
     def _published_samples(self, pair: _Pair) -> pa.Table | None:
         """What items and metrics need of a samples file, if it is of the right state."""
+        from ptharness.publish import items
+
         if self._is_stale(pair.file, pair.state):
             return None
         try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ptharness.report.figures.base import Figure
     from ptharness.results import Results
 
-NAME = "report.html"
+REPORT_FILE = "report.html"
 
 
 def write_report(results: Results) -> Path:
@@ -29,7 +29,7 @@ def write_report(results: Results) -> Path:
     Raises `ResultsError` where a table cannot be read, `StoreError` where the page cannot be
     written.
     """
-    path = results.path / NAME
+    path = results.path / REPORT_FILE
     write_atomically(path, render(results).encode("utf-8"))
     return path
 

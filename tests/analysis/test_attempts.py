@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import combinations
+from math import prod
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from ptharness.analysis.attempts import (
     SUBSETS,
     attempts_up_to,
     best_of_k,
+    budgets,
     cover_at_tau,
     crossover,
     curve,
@@ -41,6 +43,32 @@ def test_pass_at_k_equals_enumeration(k: int) -> None:
         outcomes = [1] * c + [0] * (n - c)
         drawn = np.mean([any(chosen) for chosen in combinations(outcomes, k)])
         assert pass_at_k(n, [c], k) == pytest.approx([drawn])
+
+
+def test_pass_at_k_of_a_million_samples() -> None:
+    n, c = 10**6, [0, 1, 500_000, 10**6]
+    assert pass_at_k(n, c, 10**6).tolist() == [0.0, 1.0, 1.0, 1.0]
+    assert pass_at_k(n, c, 1).tolist() == [0.0, 1e-6, 0.5, 1.0]
+    assert pass_at_k(n, c, 1000)[1] == pytest.approx(1e-3, rel=1e-5)
+    exact = 1 - prod((500_000 - i) / (10**6 - i) for i in range(8))
+    assert pass_at_k(n, c, 8)[2] == pytest.approx(exact, rel=1e-8)
+
+
+@pytest.mark.parametrize("k", [2, 4, 8, 16, 32])
+def test_what_never_succeeds_is_exactly_0_whatever_n(k: int) -> None:
+    n = np.arange(k, 3000)
+    assert not pass_at_k(n, np.zeros_like(n), k).any()
+
+
+def test_budgets_double_up_to_all_samples() -> None:
+    assert [budgets(n) for n in (1, 2, 3, 4, 32, 33)] == [
+        [1],
+        [1, 2],
+        [1, 2, 3],
+        [1, 2, 4],
+        [1, 2, 4, 8, 16, 32],
+        [1, 2, 4, 8, 16, 32, 33],
+    ]
 
 
 @pytest.mark.parametrize("k", [1, 2, 4, 7])

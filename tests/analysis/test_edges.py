@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 
 from ptharness.analysis.counts import counts_of
-from ptharness.analysis.inputs import Inputs, Settings
+from ptharness.analysis.inputs import Inputs
 from ptharness.analysis.tables import analyse
+from ptharness.analysis_settings import Settings
 from ptharness.schema import ANALYSIS, ITEMS
 from tests.analysis.lineages import ASKED, checkpoint, inputs, item_rows
 from tests.analysis.planted import probabilities

@@ -17,8 +17,9 @@ import yaml
 from ptharness_zoo import CHECKPOINTS
 
 import ptharness
-from ptharness.analysis.inputs import Inputs, Settings
+from ptharness.analysis.inputs import Inputs
 from ptharness.analysis.tables import analyse
+from ptharness.analysis_settings import Settings
 from ptharness.publish.analysis_tables import read_inputs
 
 PAIRS = 50

@@ -98,12 +98,13 @@ def test_what_is_no_results_folder_is_refused(
     (tmp_path / "empty").mkdir()
     assert "not a results folder" in refused(capsys, "analyze", tmp_path / "empty")
     assert "--parent and --child go with" in refused(capsys, "analyze", folder, "--parent", "a")
+    (folder / "items.parquet").rename(folder / "moved")
+    assert "items.parquet: missing" in refused(capsys, "analyze", folder)
+    (folder / "moved").rename(folder / "items.parquet")
     run = json.loads((folder / "run.json").read_text())
     del run["evaluated"]
     (folder / "run.json").write_text(json.dumps(run))
     assert "published by an older ptharness" in refused(capsys, "analyze", folder)
-    (folder / "items.parquet").unlink()
-    assert "items.parquet: missing" in refused(capsys, "analyze", folder)
 
 
 @pytest.mark.parametrize(
