@@ -20,7 +20,7 @@ import pytest
 from ptharness.lineage import Checkpoint, Lineage, Stage
 from ptharness.protocol import cut_at_stop
 from ptharness.publish import folder
-from ptharness.publish.estimates import budgets, clustered_stderr, interval, pass_at_k
+from ptharness.publish.estimates import clustered_stderr, interval
 from ptharness.publish.files import file_name, write_table
 from ptharness.publish.samples import cut_at_stops, list_sums
 from ptharness.schema import PUBLISHED, SCHEMA_VERSION
@@ -219,37 +219,6 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_hit(published: Run, k: int) ->
     expected = math.sqrt(groups / (groups - 1) * np.square(sums).sum()) / ADD_DOCUMENTS
     assert row.stderr == pytest.approx(expected, rel=1e-9)
     assert (row.n, row.samples, row.is_primary) == (ADD_DOCUMENTS, SAMPLES, False)
-
-
-def test_estimator_against_all_subsets() -> None:
-    for n in range(1, 8):
-        for c in range(n + 1):
-            for k in range(1, n + 1):
-                subsets = list(itertools.combinations([1] * c + [0] * (n - c), k))
-                share = sum(any(subset) for subset in subsets) / len(subsets)
-                (value,) = pass_at_k(np.array([n]), np.array([c]), k)
-                assert value == pytest.approx(share, abs=1e-12)
-
-
-def test_estimator_with_a_million_samples() -> None:
-    n, c = np.array([10**6] * 4), np.array([0, 1, 500_000, 10**6])
-    assert pass_at_k(n, c, 10**6).tolist() == [0.0, 1.0, 1.0, 1.0]
-    assert pass_at_k(n, c, 1).tolist() == [0.0, 1e-6, 0.5, 1.0]
-    # Exact, as one product: 1 - (1 - 1/2)(...)(...)
-    assert pass_at_k(n, c, 1000)[1] == pytest.approx(1e-3, rel=1e-5)
-    exact = 1 - math.prod((500_000 - i) / (10**6 - i) for i in range(8))
-    assert pass_at_k(n, c, 8)[2] == pytest.approx(exact, rel=1e-8)
-
-
-def test_budgets_double_up_to_all_samples() -> None:
-    assert [budgets(n) for n in (1, 2, 3, 4, 32, 33)] == [
-        [1],
-        [1, 2],
-        [1, 2, 3],
-        [1, 2, 4],
-        [1, 2, 4, 8, 16, 32],
-        [1, 2, 4, 8, 16, 32, 33],
-    ]
 
 
 def test_stderr_is_lm_evals_where_items_are_independent() -> None:

@@ -1,4 +1,4 @@
-"""Estimators of the metrics table: pass@k, clustered standard errors, 95 % intervals."""
+"""Clustered standard errors and 95 % intervals of the metrics table."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from ptharness.analysis import resampling
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
@@ -23,52 +25,17 @@ class Interval:
     method: str | None = None
 
 
-def budgets(samples: int) -> list[int]:
-    """The k of pass@k: powers of two below `samples`, and `samples` itself.
-
-    >>> budgets(6)
-    [1, 2, 4, 6]
-    """
-    return [2**power for power in range(max(samples - 1, 0).bit_length())] + [samples]
-
-
-def pass_at_k(n: IntArray, c: IntArray, k: int) -> FloatArray:
-    """Chance that k of an item's n samples, drawn without replacement, hold a correct one.
-
-    The unbiased estimator 1 - C(n - c, k) / C(n, k) of arXiv 2107.03374, in logarithms. `n` and
-    `c` have shape (items,); k is at most the least n.
-
-    >>> pass_at_k(np.array([4, 4]), np.array([1, 0]), 2).tolist()
-    [0.5, 0.0]
-    """
-    if k == 1:
-        return np.asarray(c / n, dtype=np.float64)
-    pairs, inverse = np.unique(np.stack([n, c]), axis=1, return_inverse=True)
-    values = [_pass_at_k(int(total), int(correct), k) for total, correct in pairs.T]
-    return np.array(values, dtype=np.float64)[inverse.reshape(-1)]
-
-
-def _pass_at_k(n: int, c: int, k: int) -> float:
-    if n - c < k:
-        return 1.0
-    without = math.lgamma(n - c + 1) - math.lgamma(n - c - k + 1)
-    every = math.lgamma(n + 1) - math.lgamma(n - k + 1)
-    return -math.expm1(min(without - every, 0.0))
-
-
 def clustered_stderr(values: FloatArray, clusters: IntArray) -> float | None:
     """Standard error of the mean of `values`, shape (items,), with `clusters` of equal shape.
 
-    Deviations are summed within a cluster before they are squared, with the factor G / (G - 1)
-    for G clusters: where every item is its own cluster that is std(ddof=1) / sqrt(n). None for
-    fewer than two clusters.
+    None for fewer than two clusters.
     """
     _, codes = np.unique(clusters, return_inverse=True)
-    count = int(codes.max()) + 1 if len(codes) else 0
-    if count < 2:
+    sizes = np.bincount(codes)
+    if len(sizes) < 2:
         return None
-    sums = np.bincount(codes, weights=values - values.mean())
-    return float(math.sqrt(count / (count - 1) * float((sums**2).sum())) / len(values))
+    sums = resampling.cluster_sums(values[:, None], codes, len(sizes))
+    return float(resampling.clustered_stderr(sums, sizes.astype(np.float64))[0])
 
 
 def interval(

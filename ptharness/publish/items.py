@@ -53,7 +53,8 @@ def items_table(samples: pa.Table, constants: Mapping[str, Any]) -> pa.Table:
     if is_together(samples):
         failed = pc.is_valid(samples["error"]).to_numpy()
         counted = (sample < 0) | (failed & (sample == 0))
-    _, first = np.unique(codes, return_index=True)
+    # Numbered in order of appearance, so an item's first row holds a new greatest number.
+    first = np.flatnonzero(np.diff(np.maximum.accumulate(codes), prepend=-1))
     correct, n = _sums(samples["correct"].cast(pa.float64()), codes, size, counted)
     scores, scored = _sums(samples["score"], codes, size, counted)
     tokens, completions = _sums(

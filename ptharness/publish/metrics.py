@@ -16,15 +16,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ptharness.analysis.attempts import budgets, pass_at_k
 from ptharness.planner import PlannedTask
 from ptharness.publish.estimates import (
     FloatArray,
     IntArray,
     Interval,
-    budgets,
     clustered_stderr,
     interval,
-    pass_at_k,
 )
 from ptharness.publish.items import is_cut_off, is_together, item_codes
 from ptharness.schema import METRICS
@@ -134,7 +133,7 @@ def _item_means(
         total = counts + failed
         means = np.divide(sums, total, out=np.full(size, np.nan), where=total > 0)
         if total.any() and math.isclose(np.nanmean(means), value, rel_tol=1e-9, abs_tol=1e-12):
-            return means, bool(np.isin(numbers, (0.0, 1.0)).all())
+            return means, bool(((numbers == 0) | (numbers == 1)).all())
     return None, False
 
 

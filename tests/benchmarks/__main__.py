@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.benchmarks import against_lm_eval, generation_overhead
+from tests.benchmarks import against_lm_eval, analysis_scale, generation_overhead
 
-for benchmark in (generation_overhead, against_lm_eval):
+for benchmark in (generation_overhead, against_lm_eval, analysis_scale):
     print(benchmark.main(), flush=True)
