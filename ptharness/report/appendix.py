@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from ptharness.report.tables import Row, Tables
 from ptharness.schema import ANALYSIS, PUBLISHED
 
 MOST_REASONS = 60
+_DECIMALS = re.compile(r"-?\d+\.\d+(e-?\d+)?|(?<= )0(?= )|(?<=\()0(?= to 0\))")
+"""Numbers by which reasons differ that are one reason."""
 _ESTIMATES = ("edges", "sensitivity", "measures", "retention", "turnover")
 _ABOUT = {
     "checkpoints": "the checkpoints and what was declared of them",
@@ -123,13 +126,13 @@ def _intervals(tables: Tables) -> tuple[tuple[str, str, str, int], ...]:
         for row in tables.rows(table):
             if row["estimate"] is None or row["ci_method"] is None:
                 continue
-            level = f"{100 * row['level']:g} %" if row["level"] else "level not stated"
+            level = f"{100 * row['level']:g}\u00a0%" if row["level"] else "level not stated"
             key = (level, row["ci_method"])
             counts[key] += 1
             quantities.setdefault(key, {})[row["quantity"]] = None
     for row in tables.rows("metrics"):
         if row["ci_method"]:
-            key = ("95 %", row["ci_method"])
+            key = ("95\u00a0%", row["ci_method"])
             counts[key] += 1
             quantities.setdefault(key, {})["metrics"] = None
     return tuple(
@@ -147,12 +150,22 @@ def _family(tables: Tables) -> str:
     rows = [row for row in tables.rows("edges") if row["q"] is not None]
     if not rows:
         return "No p-value in these tables was adjusted."
+    about = tables.analysis
+    stated = f" As analysis.json states it: {about['family']}." if about.get("family") else ""
+    if isinstance(about.get("false_discovery_rate"), float):
+        stated += f" Verdicts hold the false discovery rate at {about['false_discovery_rate']:g}."
+    if isinstance(about.get("smallest_effect"), float):
+        stated += (
+            f" An edge is said to have no effect only where {100 * about['smallest_effect']:g} "
+            "percentage points would have been found."
+        )
     names = ", ".join(dict.fromkeys(row["quantity"] for row in rows))
     pairs = len({(row["source"], row["target"], row["relation"]) for row in rows})
     tasks = len({(row["scope"], row["task"]) for row in rows})
     return (
         f"q is p adjusted by Benjamini and Hochberg. In edges.parquet {len(rows)} rows have one: "
         f"{pairs} pairs of checkpoints, {tasks} tasks or means of tasks, the quantities {names}."
+        + stated
     )
 
 
@@ -175,14 +188,16 @@ def _undefined(tables: Tables) -> tuple[tuple[str, str, str, int], ...]:
         for row in tables.rows(table)
         if row["estimate"] is None
     )
-    merged: dict[tuple[str, str], tuple[list[str], int]] = {}
+    merged: dict[tuple[str, str], Counter[tuple[str, str]]] = {}
     for (table, quantity, reason), number in counts.items():
-        names, total = merged.get((table, reason), ([], 0))
-        merged[table, reason] = ([*names, quantity], total + number)
-    rows = [
-        (table, ", ".join(dict.fromkeys(names)), reason, number)
-        for (table, reason), (names, number) in merged.items()
-    ]
+        key = (table, _DECIMALS.sub("#", reason))
+        merged.setdefault(key, Counter())[quantity, reason] += number
+    rows = []
+    for (table, _), found in merged.items():
+        reasons = sorted({reason for _, reason in found}, key=lambda one: (len(one), one))
+        more = f" (and {len(reasons) - 1} like it)" if len(reasons) > 1 else ""
+        names = ", ".join(dict.fromkeys(quantity for quantity, _ in found))
+        rows.append((table, names, f"{reasons[0]}{more}", found.total()))
     return tuple(sorted(rows, key=lambda row: (-row[3], row)))
 
 

@@ -126,10 +126,14 @@ def _choose(rows: list[Row], lineage: Lineage) -> list[Row]:
 
 
 def _across_stages(keys: list[tuple[str, ...]]) -> Iterable[tuple[str, ...]]:
-    """Keys so that every stage has its first before any has its second."""
+    """Keys so that every stage has its first before any has its second, directions in turn."""
     by_pair: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
     for key in keys:
         by_pair.setdefault(key[:2], []).append(key)
+    for own in by_pair.values():
+        directions = [key[2] for key in own]
+        turns = {key: directions[:at].count(key[2]) for at, key in enumerate(own)}
+        own.sort(key=lambda key: (turns[key], key[2]))
     deepest = max(map(len, by_pair.values()))
     return [own[turn] for turn in range(deepest) for own in by_pair.values() if turn < len(own)]
 

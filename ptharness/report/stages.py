@@ -113,11 +113,17 @@ def _stage(stage: Checkpoint, rows: list[Row], lineage: Lineage, verdicts: Verdi
         main,
         word(main.measured) if main else "not measured",
         movement(estimates),
-        tuple(verdict for verdict in found if verdict.relation != "path"),
+        tuple(verdict for verdict in found if _is_new(verdict, stage)),
         _comparable(rows, main),
         tuple(_rows(stage, by_scope, lineage, verdicts)),
         tuple(_further(rows, scope)) if scope else (),
     )
+
+
+def _is_new(verdict: Verdict, stage: Checkpoint) -> bool:
+    """Whether a verdict says something of the stage that its edge does not say."""
+    same = verdict.relation == "teacher" and verdict.source in stage.parents
+    return verdict.relation in ("edge", "replicate", "teacher") and not same
 
 
 def _headline(lineage: Lineage, by_scope: dict[int, dict[str, Row]]) -> int | None:
@@ -193,6 +199,14 @@ def _further(rows: list[Row], scope: Scope) -> Iterator[Further]:
         if (row["scope"], row["task"]) == (scope.kind, scope.name)
         and (row["relation"] == "teacher" or row["quantity"] not in shown)
         and row["relation"] in ("edge", "teacher")
+    ]
+    said = {(row["source"], row["quantity"]) for row in here if row["relation"] == "edge"}
+    # A student that started from its teacher: what the edge says is not said again.
+    said |= {(source, quantity) for source, _ in said for quantity in shown}
+    here = [
+        row
+        for row in here
+        if row["relation"] == "edge" or (row["source"], row["quantity"]) not in said
     ]
     order = {quantity: place for place, quantity in enumerate(NAMES)}
     for row in sorted(here, key=lambda r: (r["relation"], order.get(r["quantity"], len(order)))):

@@ -88,7 +88,7 @@ def _spec(ticks: list[int], lineage: Lineage) -> dict[str, Any]:
         .encode(x=x, color=alt.Color("c:N", scale=colour, legend=None))
     )
     layers = [
-        base.mark_area(opacity=0.1).encode(y=alt.Y("lo:Q"), y2="hi:Q"),
+        base.mark_area(opacity=0.08).encode(y=alt.Y("lo:Q"), y2="hi:Q"),
         base.mark_line(strokeWidth=2).encode(
             y=y, strokeDash=alt.StrokeDash("c:N", scale=dash, legend=None)
         ),

@@ -16,6 +16,8 @@ from ptharness.report.numbers import percent
 from ptharness.report.tables import Row, Tables, files
 
 STEP = 34
+MOST_COLUMNS = 8
+"""Of more later checkpoints only the last ones are shown: those that nothing was trained from."""
 
 
 def retention(tables: Tables, lineage: Lineage) -> Figure:
@@ -25,8 +27,10 @@ def retention(tables: Tables, lineage: Lineage) -> Figure:
         for row in tables.rows("retention")
         if row["quantity"] == "retention" and lineage.known(row["checkpoint"])
     ]
-    ends = {leaf.name for leaf in lineage.leaves}
-    last = [row for row in rows if row["checkpoint"] in ends] or rows
+    last = rows
+    if len({row["checkpoint"] for row in rows}) > MOST_COLUMNS:
+        ends = {leaf.name for leaf in lineage.leaves}
+        last = [row for row in rows if row["checkpoint"] in ends] or rows
     values = [value for row in last if (value := _value(row, lineage))]
     scopes = tuple(sorted({row["s"] for row in values if row["v"] is not None}))
     empty = ""
@@ -40,7 +44,7 @@ def retention(tables: Tables, lineage: Lineage) -> Figure:
     return Figure(
         "retention",
         "Share of each stage's gain that is left",
-        "A heat map: a row for each stage that gained something, a column for each last "
+        "A heat map: a row for each stage that gained something, a column for each later "
         "checkpoint, shaded by the share of the gain that is left there.",
         files("retention"),
         spec=_spec(values) if scopes else None,

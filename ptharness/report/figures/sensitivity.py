@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from ptharness.report.figures.base import (
@@ -14,12 +15,17 @@ from ptharness.report.figures.base import (
     pair_name,
     reasons_by_scope,
     scope_parameter,
-    tip,
 )
 from ptharness.report.lineage import Lineage
 from ptharness.report.tables import Row, Tables, files
 
 CELLS = ("exp", "rsh", "att", "res")
+_TIP = (
+    f"({json.dumps({cell: CELL_WORDS[cell] for cell in CELLS})})[datum.c] + ', k = ' + datum.k + "
+    "'\\n' + format(datum.e, '+.1f') + ' pp [' + format(datum.lo, '.1f') + ', ' + "
+    "format(datum.hi, '.1f') + ']'"
+)
+"""What hovering says is made of the row there, for want of room."""
 MOST_ROWS = 9_000
 """More than this and single tasks are left out: the page has a size to keep."""
 
@@ -46,7 +52,7 @@ def sensitivity(tables: Tables, lineage: Lineage) -> tuple[list[Figure], str]:
     figures: list[Figure] = []
     for number, key in enumerate(sorted(edges)):
         found, name = edges[key], key[-1]
-        if not (values := _values(found, lineage, name)):
+        if not (values := _values(found, lineage)):
             continue
         scopes = tuple(sorted({row["s"] for row in values}))
         # Charts of one shape: only their rows differ, and altair takes its time.
@@ -67,7 +73,7 @@ def sensitivity(tables: Tables, lineage: Lineage) -> tuple[list[Figure], str]:
     return figures, note
 
 
-def _values(rows: list[Row], lineage: Lineage, title: str) -> list[Row]:
+def _values(rows: list[Row], lineage: Lineage) -> list[Row]:
     values = []
     for row in rows:
         scope = lineage.scope(row)
@@ -83,7 +89,6 @@ def _values(rows: list[Row], lineage: Lineage, title: str) -> list[Row]:
                 "e": round(100 * row["estimate"], 3),
                 "lo": round(100 * low, 3),
                 "hi": round(100 * high, 3),
-                "t": tip(row, title, CELL_WORDS[row["quantity"]]),
             }
         )
     return values
@@ -126,7 +131,7 @@ def _spec(
             domain=[alt.ExprRef("lows[scope]"), alt.ExprRef("highs[scope]")], clamp=True
         ),
     )
-    base = sheet.scoped(values).encode(x=x, color=colour)
+    base = sheet.scoped(values).transform_calculate(t=_TIP).encode(x=x, color=colour)
     drawn = alt.layer(
         base.mark_area(opacity=0.13).encode(y=alt.Y("lo:Q"), y2="hi:Q"),
         base.mark_line(strokeWidth=2).encode(y=y),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ptharness.report.figures.base import Figure, Sheet, scope_parameter, tip
+from ptharness.report.figures.base import Figure, Sheet, scope_parameter
 from ptharness.report.lineage import Lineage
 from ptharness.report.tables import Row, Tables, files
 
@@ -16,6 +16,12 @@ PANELS = (
     ("lost", "Lost", "reached by the earlier checkpoint and not by the later"),
     ("same_model_new", "Same model", "what two runs of the earlier checkpoint would show"),
 )
+_TIP = (
+    "datum.y + ' \u2192 ' + datum.x + '\\nWORD ' + format(100 * datum.v, '.1f') + ' %' + "
+    "(isValid(datum.lo) ? ' [' + format(100 * datum.lo, '.1f') + ', ' + "
+    "format(100 * datum.hi, '.1f') + ']' : '')"
+)
+"""What hovering says is made of the row there: written out, thousands of pairs take a megabyte."""
 QUANTITIES = ("new", "lost", "kept", "neither", "same_model_new", "same_model_new_target")
 
 
@@ -87,7 +93,7 @@ def _spec(rows: list[Row], highs: list[float], lineage: Lineage, word: str) -> d
                     "y": source,
                     "x": target,
                     "v": round(row["estimate"], 4),
-                    "t": tip(row, f"{source} \u2192 {target}", word),
+                    **_ends(row),
                 }
             )
     axis: dict[str, Any] = {
@@ -99,6 +105,7 @@ def _spec(rows: list[Row], highs: list[float], lineage: Lineage, word: str) -> d
     }
     drawn = (
         sheet.scoped(values)
+        .transform_calculate(t=_TIP.replace("WORD", word))
         .mark_rect(color="var(--reshaping)", cornerRadius=2)
         .encode(
             x=alt.X(
@@ -124,6 +131,13 @@ def _spec(rows: list[Row], highs: list[float], lineage: Lineage, word: str) -> d
     )
     sources = len({row["i"] for row in values})
     return sheet.finish(drawn, height=STEP * sources)
+
+
+def _ends(row: Row) -> Row:
+    """The interval, where there is one."""
+    if row["ci_low"] is None or row["ci_high"] is None:
+        return {}
+    return {"lo": round(row["ci_low"], 4), "hi": round(row["ci_high"], 4)}
 
 
 def _pairs(rows: list[Row], lineage: Lineage) -> dict[str, Any]:
