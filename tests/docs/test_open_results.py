@@ -6,8 +6,12 @@ import re
 from pathlib import Path
 
 import duckdb
+import pandas as pd
 import pytest
 
+from ptharness.analysis.inputs import Settings
+from ptharness.publish import publish_analysis
+from ptharness.results import Results
 from tests.synthetic import Run
 
 ROOT = Path(__file__).parents[2]
@@ -17,7 +21,9 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with `results/arith` in it."""
-    Run(tmp_path / "results").fill().publish()
+    run = Run(tmp_path / "results").fill()
+    run.publish()
+    publish_analysis(Results(run.folder), Settings(k=2))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -32,9 +38,15 @@ def test_every_example_of_the_page_works(folder: Path) -> None:
         else:
             assert len(duckdb.sql(text).fetchall()) > 0
         ran[language] += 1
-    assert ran == {"python": 5, "sql": 2}
+    assert ran == {"python": 7, "sql": 2}
     assert len(names["samples"]) == 3 * (66 * 4 + 5)  # type: ignore[arg-type]
     assert len(names["gained"]) == len(names["prompts"]) > 0  # type: ignore[arg-type]
+    cells, doubtful = names["cells"], names["doubtful"]
+    assert isinstance(cells, pd.DataFrame)
+    assert isinstance(doubtful, pd.DataFrame)
+    assert cells.index.tolist() == [("base", "sft"), ("sft", "grpo")]
+    assert cells.drop(columns="delta").sum(axis=1).tolist() == pytest.approx(cells.delta.tolist())
+    assert set(doubtful.task) == {"pick"}
 
 
 def test_the_examples_beside_the_results_work(folder: Path) -> None:
