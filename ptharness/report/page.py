@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptharness.fingerprint import write_atomically
+from ptharness.report.library import chart_library
 from ptharness.report.tables import Tables
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ def write_report(results: Results) -> Path:
 def render(results: Results) -> str:
     """The page as text."""
     with ThreadPoolExecutor(1) as pool:
-        # Making the bundle takes as long as all the rest, and needs nothing of it.
-        library = pool.submit(_library)
+        # Where it has to be made it takes as long as all the rest, and needs nothing of it.
+        library = pool.submit(chart_library)
         content = _content(Tables(results))
         scripts = {"library": library.result(), "own": _file("report.js")}
     style = _file("report.css")
@@ -136,17 +136,6 @@ def _environment() -> Any:
     )
     environment.filters.update(data=as_json, block=block)
     return environment
-
-
-@cache
-def _library() -> str:
-    """Vega, Vega-Lite and vega-embed as one script."""
-    import vl_convert
-
-    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    if "</script" in bundle.lower():
-        raise AssertionError("the bundle would end its own element")
-    return bundle
 
 
 def _file(name: str) -> str:

@@ -56,18 +56,18 @@ class Tables:
 
         Long texts are read from those row groups alone that hold such an item.
         """
-        import pyarrow.compute as pc
-
         if not path.is_file():
             return
-        wanted = pa.array(sorted(items), pa.string())
         try:
             with pq.ParquetFile(path) as file:
                 for group in range(file.num_row_groups):
-                    here = pc.is_in(file.read_row_group(group, ["item"])["item"], wanted)
-                    if pc.any(here).as_py():
-                        found = file.read_row_group(group, list(columns)).filter(here)
-                        yield from found.to_pylist()
+                    # No array is made of Python's values here: that would import pandas.
+                    names = file.read_row_group(group, ["item"])["item"].to_pylist()
+                    here = [place for place, name in enumerate(names) if name in items]
+                    if here:
+                        whole = file.read_row_group(group, list(columns))
+                        for place in here:
+                            yield from whole.slice(place, 1).to_pylist()
         except (OSError, KeyError, pa.ArrowException) as error:
             raise ResultsError(
                 f"{path}: cannot be read ({error}); run the evaluation again"
