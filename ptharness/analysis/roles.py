@@ -169,10 +169,11 @@ def percent(estimate: Estimate) -> str:
     """`+21.4 pp [19.1, 24.8]`, in percentage points."""
     if estimate.estimate is None or estimate.ci_low is None or estimate.ci_high is None:
         return "undefined"
-    return (
-        f"{100 * estimate.estimate:+.1f} pp "
-        f"[{100 * estimate.ci_low:.1f}, {100 * estimate.ci_high:.1f}]"
+    value, low, high = (
+        f"{100 * number:+.1f}".replace("-0.0", "0.0").replace("+0.0", "0.0")
+        for number in (estimate.estimate, estimate.ci_low, estimate.ci_high)
     )
+    return f"{value} pp [{low.removeprefix('+')}, {high.removeprefix('+')}]"
 
 
 def _interval(replicates: Floats, level: float) -> tuple[float, float]:
