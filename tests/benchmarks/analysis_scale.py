@@ -38,6 +38,7 @@ PART_CHECKPOINTS, PART_REPLICATES = 2, 200
 """What pandas is given: one edge, and so many replicates of its bootstrap."""
 
 PANDAS_COLUMNS = ["item", "cluster", "score", "correct", "finish_reason", "completion_tokens"]
+COUNTS = ("n", "c", "mean_score", "completion_tokens", "truncated")
 CELLS = ("delta", "exp", "rsh", "att", "res", "new", "lost", "same_model_new")
 
 
@@ -180,6 +181,9 @@ def ours(folder: Path) -> dict[str, Any]:
         for pair in pairs:
             Reshaping.of(pair, item_terms(*pair, K)[:, column], K, some).estimates(0.95)
     numbers = {}
+    for table in items[:PART_CHECKPOINTS]:
+        checkpoint = table["checkpoint"][0].as_py()
+        numbers |= {f"{checkpoint} {name}": table[name].to_pylist() for name in COUNTS}
     for table in metrics[:PART_CHECKPOINTS]:
         for row in table.to_pylist():
             if row["metric"].startswith("pass@"):
@@ -223,6 +227,7 @@ def in_pandas(folder: Path) -> dict[str, Any]:
                 truncated=("truncated", "sum"),
             )
             parts.append(items)
+        numbers |= {f"{file.stem} {name}": items[name].astype(float).tolist() for name in COUNTS}
         with clock("metrics"):
             for k in (1, 2, 4, 8, 16, 32, 64, SAMPLES):
                 reached = items.apply(_codex_pass_at_k, axis=1, k=k)
