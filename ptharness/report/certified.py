@@ -152,6 +152,8 @@ def _samples(tables: Tables, chosen: list[Row]) -> dict[tuple[str, str, str], li
             wanted.setdefault((row[side], row["task"]), set()).add(row["item"])
     found: dict[tuple[str, str, str], list[Row]] = {}
     for (checkpoint, task), items in wanted.items():
+        if any("/" in name or name.startswith(".") for name in (checkpoint, task)):
+            continue  # no name of ours: it would lead out of the folder
         path = tables.results.path / "samples" / checkpoint / f"{task}.parquet"
         for row in tables.of_items(path, ["item", "sample", "completion", "correct"], items):
             if row["completion"] is not None:

@@ -13,9 +13,14 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ptharness.taxonomy import Provenance, Role
 from ptharness.text import safe
 
 _ENDS = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
+_KNOWN = frozenset(
+    {*Role, *Provenance, "none", "undetermined", "root", "unmeasured", "teacher"}
+    | {"supported", "contradicted"}
+)
 _BREAKS = re.compile(r"\r\n?|\n")
 
 
@@ -24,6 +29,14 @@ def shown(value: Any) -> Any:
     if isinstance(value, Markup):
         return value
     return "" if value is None else safe(value)
+
+
+def known(name: str) -> str:
+    """A word of the vocabulary as a class of the style sheet; any other word is `unknown`.
+
+    A class is no text: a foreign one could take the look of something else, or hide.
+    """
+    return name if name in _KNOWN else "unknown"
 
 
 def block(text: str) -> Markup:

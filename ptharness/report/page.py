@@ -124,7 +124,7 @@ def _first_scope(figures: list[Figure]) -> int:
 def _environment() -> Any:
     import jinja2
 
-    from ptharness.report.escaping import as_json, block, shown
+    from ptharness.report.escaping import as_json, block, known, shown
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ptharness.report"),
@@ -134,7 +134,7 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(data=as_json, block=block)
+    environment.filters.update(data=as_json, block=block, known=known)
     return environment
 
 

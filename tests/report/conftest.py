@@ -12,6 +12,13 @@ from ptharness.results import Results
 from tests.report.pages import Page
 from tests.report.tables import HOSTILE, LINEAGE, Made, Stage, many, write_results
 
+NAMES = (
+    "<img src=x onerror=window.planted=7>",
+    "datum['s'];window.planted=8;\"+{{7*7}}",
+    "a.b[0]\\'\"<b>&lt;",
+)
+"""No manifest allows them, yet results may come from anywhere."""
+
 HALF = "half a pair \ud800"
 """JSON can hold it, UTF-8 cannot."""
 
@@ -29,6 +36,16 @@ KINDS: dict[str, Made] = {
     "choices": Made(tasks=()),
     "certified nothing": Made(certified_items=0),
     "one task": Made(tasks=("add",), choices=(), stages=LINEAGE[:2]),
+    "names": Made(
+        stages=(
+            Stage("__proto__"),
+            Stage(NAMES[0], ("__proto__",), NAMES[1], "mixed", ("policy_reshaping",), "mixed"),
+            Stage("constructor", (NAMES[0],), "sft", NAMES[2], (NAMES[0],), NAMES[1], NAMES[2]),
+            Stage(NAMES[1], ("constructor",), "sft", "on_policy", (), "none", teacher=NAMES[0]),
+        ),
+        tasks=("toString", NAMES[2], NAMES[1]),
+        choices=(),
+    ),
     "zoo": many(15, 9),
 }
 

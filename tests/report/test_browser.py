@@ -87,6 +87,7 @@ def visit(browser: Browser, folder: Folders) -> Iterator[Callable[..., tuple[Tab
         ("hostile", PHONE),
         ("zoo", DESKTOP),
         ("zoo", PHONE),
+        ("names", DESKTOP),
         ("undefined", PHONE),
         ("choices", PHONE),
         ("alone", DESKTOP),

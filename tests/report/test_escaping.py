@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from ptharness.report.escaping import as_json, block, shown
+from tests.report.conftest import NAMES
 from tests.report.pages import Page
 from tests.report.tables import HOSTILE, RLO, SEPARATOR, ZERO_WIDTH
 
@@ -38,6 +39,18 @@ def test_a_planted_completion_adds_no_element(page: Pages) -> None:
         assert "style" not in element.attributes
         assert element.attributes.get("href", "#").startswith("#")
         assert "src" not in element.attributes
+
+
+def test_names_are_text_too(page: Pages) -> None:
+    made = page("names")
+    assert len(made.scripts) == 2
+    assert not made.root.every("img")
+    assert not made.root.every("b")
+    for name in NAMES:
+        assert name in made.section("stages").text
+    classes = {c for e in made.root.every() for c in e.attributes.get("class", "").split()}
+    # A foreign word is no class: it could hide, or look like something else.
+    assert not any(set("<;'") & set(name) for name in classes)
 
 
 def test_planted_texts_are_there_to_be_read(page: Pages) -> None:
