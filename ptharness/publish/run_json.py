@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -65,10 +65,11 @@ def write_run(
     """Replace run.json if it has something new to say; whether it had."""
     weights = {name: found.weights for name, found in prints.items()}
     new = _record(evaluation, work, weights, state, report)
-    new["evaluated"] = [_evaluated(w, prints[w.checkpoint.name]) for w in work]
     record = _merge(read_run(path), new, weights)
     if record is None:
         return False
+    if "evaluated" not in record:
+        record["evaluated"] = list(_evaluated(work, prints))
     # In ASCII, since names and messages in it are printed and opened everywhere.
     text = json.dumps(record, indent=2, default=str)
     write_atomically(path, (text + "\n").encode("ascii"))
@@ -131,22 +132,30 @@ def _described(work: Work) -> dict[str, Any]:
     }
 
 
-def _evaluated(work: Work, prints: CheckpointPrint) -> dict[str, Any]:
-    """How a checkpoint was asked on a task, by which it is decided what may be compared."""
-    planned = work.planned
-    count = sum(unit.documents for unit in work.scores)
-    rows = planned.prompts.slice_documents(0, count)
-    return {
-        "checkpoint": work.checkpoint.name,
-        "task": planned.prompts.header.task,
-        "protocol": planned.protocol,
-        "items": _digest_of(rows, "item"),
-        "gold": _digest_of(rows, "document_digest"),
-        "prompts": _digest_of(rows, "prompt_digest"),
-        "scoring": planned.prompts.header.score_digest,
-        "tokenizer": prints.tokenizer,
-        "stop_token_ids": sorted(prints.stop_token_ids),
-    }
+def _evaluated(
+    work: Sequence[Work], prints: Mapping[str, CheckpointPrint]
+) -> Iterator[dict[str, Any]]:
+    """How each checkpoint was asked on each task: by this it is decided what may be compared."""
+    known: dict[tuple[str, int], dict[str, str]] = {}
+    for w in work:
+        planned, found = w.planned, prints[w.checkpoint.name]
+        key = planned.prompt_set, sum(unit.documents for unit in w.scores)
+        if key not in known:
+            rows = planned.prompts.slice_documents(0, key[1])
+            known[key] = {
+                "items": _digest_of(rows, "item"),
+                "gold": _digest_of(rows, "document_digest"),
+                "prompts": _digest_of(rows, "prompt_digest"),
+            }
+        yield {
+            "checkpoint": w.checkpoint.name,
+            "task": planned.prompts.header.task,
+            "protocol": planned.protocol,
+            **known[key],
+            "scoring": planned.prompts.header.score_digest,
+            "tokenizer": found.tokenizer,
+            "stop_token_ids": sorted(found.stop_token_ids),
+        }
 
 
 def _digest_of(rows: pa.Table, column: str) -> str:

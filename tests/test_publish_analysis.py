@@ -1,0 +1,75 @@
+"""The analysis tables of a folder: made once, made again when they must be, never half."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ptharness.analysis_settings import Settings
+from ptharness.errors import ResultsError
+from ptharness.publish import default_settings, publish_analysis
+from ptharness.publish.analysis_tables import read_inputs
+from ptharness.results import Results
+from ptharness.schema import ANALYSIS
+from tests.synthetic import Run
+
+SETTINGS = Settings(k=2, replicates=100)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    run = Run(tmp_path, documents=20).fill()
+    run.publish()
+    return run.folder
+
+
+def test_tables_are_made_once_and_again_when_something_changed(folder: Path) -> None:
+    assert len(publish_analysis(Results(folder), SETTINGS)) == len(ANALYSIS) + 1
+    assert publish_analysis(Results(folder), SETTINGS) == []
+    assert publish_analysis(Results(folder), replace(SETTINGS, k=3))
+    (folder / "verdicts.parquet").write_bytes(b"PAR1 damaged")
+    assert "verdicts.parquet" in publish_analysis(Results(folder), replace(SETTINGS, k=3))
+    assert len(Results(folder).verdicts)
+    (folder / "analysis.json").unlink()
+    assert publish_analysis(Results(folder), replace(SETTINGS, k=3))
+    assert Results(folder).analysis["support_budget"] == 3
+
+
+def test_new_numbers_are_analysed_anew(folder: Path, tmp_path: Path) -> None:
+    publish_analysis(Results(folder), SETTINGS)
+    before = Results(folder).edges
+    better = Run(
+        tmp_path, documents=20, correct=lambda *_: True, weights={"sft": "other weights"}
+    ).fill()
+    better.publish()
+    assert publish_analysis(Results(folder), SETTINGS)
+    assert not Results(folder).edges["estimate"].equals(before["estimate"])
+
+
+def test_the_manifests_support_budget_is_the_default(folder: Path) -> None:
+    assert default_settings(Results(folder)).k == 16
+    run = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(run | {"support_budget": 5}))
+    assert default_settings(Results(folder)).k == 5
+
+
+def test_how_each_was_asked_is_read_back(folder: Path) -> None:
+    inputs = read_inputs(Results(folder))
+    assert set(inputs.asked) == {
+        (name, task) for name in ("base", "sft", "grpo") for task in ("add", "pick")
+    }
+    assert inputs.comparable("base", "sft", "add") == ("same", None)
+    assert inputs.counts["add"].n.shape == (3, 20)
+    # One document that the scorer gave up on counts as wrong; an item's cluster is kept.
+    assert len(set(inputs.counts["add"].clusters.tolist())) == 10
+    assert not inputs.counts["pick"].has_attempts
+
+
+def test_damage_is_named(folder: Path) -> None:
+    (folder / "samples" / "sft" / "add.parquet").write_bytes(b"PAR1 damaged")
+    with pytest.raises(ResultsError, match=r"add\.parquet: cannot be read"):
+        publish_analysis(Results(folder), SETTINGS)
+    assert not (folder / "edges.parquet").exists()
