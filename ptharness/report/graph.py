@@ -58,6 +58,8 @@ class Drawing:
     nodes: tuple[Node, ...]
     lines: tuple[Line, ...]
     dotted: tuple[Line, ...]
+    trunks: tuple[str, ...] = ()
+    """What several ways share. It has no line style: the ways' own would lie on each other."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ def _across(tree: _Tree, found: dict[str, Verdict | None]) -> Drawing:
         if number:
             rows += 1
         place(root, 0, rows)
+    trunks: list[str] = []
     lines: list[Line] = []
     dotted: list[Line] = []
     for checkpoint in tree.lineage.checkpoints:
@@ -130,7 +133,9 @@ def _across(tree: _Tree, found: dict[str, Verdict | None]) -> Drawing:
         for number, parent in enumerate(p for p in checkpoint.parents if p in places):
             px, py = places[parent]
             start = (px + BOX_WIDTH, py + BOX_HEIGHT / 2)
-            path = _elbow(start, (x, middle))
+            trunk, path = _elbow(start, (x, middle))
+            if trunk:
+                trunks.append(trunk)
             lines.append(
                 Line(
                     path,
@@ -150,18 +155,18 @@ def _across(tree: _Tree, found: dict[str, Verdict | None]) -> Drawing:
     columns = max((x for x, _ in places.values()), default=0) + BOX_WIDTH + 1
     nodes = tuple(_nodes(tree, places, found))
     height = rows * ROW + BOX_HEIGHT + _MARGIN + 20
-    return Drawing(columns, height, nodes, tuple(lines), tuple(dotted))
+    return Drawing(columns, height, nodes, tuple(lines), tuple(dotted), tuple(trunks))
 
 
-def _elbow(start: tuple[float, float], end: tuple[float, float]) -> str:
-    """Straight, or down a common trunk and round a corner to the right."""
+def _elbow(start: tuple[float, float], end: tuple[float, float]) -> tuple[str, str]:
+    """A straight way; or a trunk that others may share, and from there a way of its own."""
     (x, y), (to_x, to_y) = start, end
     if y == to_y:
-        return f"M{x} {y}H{to_x}"
+        return "", f"M{x} {y}H{to_x}"
     trunk, turn = x + 11, 9 if to_y > y else -9
     return (
-        f"M{x} {y}H{trunk - 9}Q{trunk} {y} {trunk} {y + turn}"
-        f"V{to_y - turn}Q{trunk} {to_y} {trunk + 9} {to_y}H{to_x}"
+        f"M{x} {y}H{trunk - 9}Q{trunk} {y} {trunk} {y + turn}V{to_y - turn}",
+        f"M{trunk} {to_y - turn}Q{trunk} {to_y} {trunk + 9} {to_y}H{to_x}",
     )
 
 
@@ -187,10 +192,15 @@ def _down(tree: _Tree, found: dict[str, Verdict | None]) -> Drawing:
         x, y = places[checkpoint.name]
         for number, parent in enumerate(p for p in checkpoint.parents if p in places):
             px, py = places[parent]
-            corner = f"V{y - 8}Q{px} {y} {px + 8} {y}H{x}" if x > px else f"V{y}"
-            # Of a merge's further parents only: they may lie to the right of the child.
-            way = corner if x >= px else f"C{px} {y} {x} {py} {x} {y}"
-            line = Line(f"M{px} {py}{way}", checkpoint.provenance or "unknown", "", 0, 0)
+            if x > px and not number:
+                # Down to here it goes along its parent's main line.
+                way = f"M{px} {y - 8}Q{px} {y} {px + 8} {y}H{x}"
+            elif x == px and not number:
+                way = f"M{px} {py}V{y}"
+            else:
+                # A merge's further parent may lie anywhere.
+                way = f"M{px} {py}C{px} {y} {x} {py} {x} {y}"
+            line = Line(way, checkpoint.provenance or "unknown", "", 0, 0)
             (dotted if number else lines).append(line)
     height = len(places) * LINE
     nodes = tuple(_nodes(tree, places, found))
