@@ -286,12 +286,24 @@ class Session:
         for failure in published.failures:
             self.fail(failure)
         results = Results(self.folder)
-        self.observer.analysing()
-        analysed = publish_analysis(results, default_settings(results))
-        if published.written or analysed or not (self.folder / REPORT_FILE).is_file():
-            write_report(results)
+        self._explain(results, changed=bool(published.written))
         self.plugins.run_finished(results)
         return results
+
+    def _explain(self, results: Results, *, changed: bool) -> None:
+        """Analyse the tables and write the report, where they are not of this state already."""
+        self.observer.analysing()
+        step = "analysis"
+        try:
+            changed |= bool(publish_analysis(results, default_settings(results)))
+            step = "report"
+            if changed or not (self.folder / REPORT_FILE).is_file():
+                write_report(results)
+        except Exception as error:
+            # Whatever is wrong here: the tables are there, and hours of generation with them.
+            again = f"`ptharness {'analyze' if step == 'analysis' else 'report'} {self.folder}`"
+            message = f"{type(error).__name__}: {error}; the tables are complete, and {again} tries"
+            self.fail(Failure("", "", step, f"{message} again"))
 
     def _name_incomplete(self, plan: Plan) -> None:
         """No checkpoint x task stays out of the tables without a failure that says so.

@@ -141,4 +141,5 @@ class ProgressObserver(Observer):
     def failed(self, failure: Failure) -> None:
         """Say at once that something failed; the full list comes at the end."""
         where = " x ".join(part for part in (failure.checkpoint, failure.task) if part)
-        self.say(f"{where}: failed ({failure.stage}); the others go on")
+        others = "; the others go on" if where else ""
+        self.say(f"{where or failure.stage}: failed ({failure.stage}){others}")

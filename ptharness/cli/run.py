@@ -132,4 +132,5 @@ def _show(results: Results, failures: Sequence[Failure], *, quiet: bool, as_json
         )
     for failure in failures:
         where = " x ".join(part for part in (failure.checkpoint, failure.task) if part)
-        click.echo(safe(f"failed: {where}: {failure.stage}: {failure.message}"), err=True)
+        told = ": ".join(part for part in (where, failure.stage, failure.message) if part)
+        click.echo(safe(f"failed: {told}"), err=True)
