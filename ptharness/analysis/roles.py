@@ -4,6 +4,7 @@ Magnitudes: X = EXP, R = RSH_up + |RSH_down| (not the net: 80 items up and 80 do
 reshaping). A quantity is *significant* where its q, its p adjusted over the declared family,
 is at most the false discovery rate.
 
+- undetermined, whatever else is found: attrition is significant and |ATT| > X + R;
 - support_expansion: EXP > 0 is significant and X's share of X + R lies above one half;
 - policy_reshaping: RSH_up or RSH_down is significant and R's share lies above one half;
 - mixed: both are significant and neither dominates;
@@ -72,6 +73,10 @@ def measured_role(
         f"attrition {percent(att)} (q {_probability(q['att'])})"
     )
     share = f"expansion is {100 * low:.0f} to {100 * high:.0f} % of expansion and reshaping"
+    if flags["attrition"] and _size(att) > _size(exp) + _size(up) + _size(down):
+        # What else a stage did that mostly destroyed is not what it did.
+        why = "attrition outweighs expansion and reshaping together"
+        return Measured(UNDETERMINED, f"{numbers}; {why}", **flags)
     if expands and low > 0.5:
         return Measured(Role.SUPPORT_EXPANSION, f"{numbers}; {share}", **flags)
     if reshapes and high < 0.5:
@@ -84,7 +89,7 @@ def measured_role(
         return Measured(UNDETERMINED, f"{numbers}; {why}", **flags)
     least = detectable(delta)
     within = f"a change of {100 * least:.1f} pp would be found in 80 % of cases"
-    if "att" in found:
+    if flags["attrition"]:
         return Measured(UNDETERMINED, f"{numbers}; only attrition is significant", **flags)
     if least <= thresholds.smallest_effect:
         return Measured(NONE, f"{numbers}; nothing is significant, and {within}", **flags)
@@ -95,6 +100,10 @@ def measured_role(
         f"{100 * thresholds.smallest_effect:.0f} pp it takes about {more} times as many items",
         **flags,
     )
+
+
+def _size(estimate: Estimate) -> float:
+    return abs(estimate.estimate or 0.0)
 
 
 def detectable(delta: Estimate) -> float:

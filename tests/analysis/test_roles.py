@@ -85,6 +85,9 @@ NOTHING = {"exp": UNSURE, "rsh_up": UNSURE, "rsh_down": UNSURE, "att": UNSURE}
         (cells(0, 0, 0), {}, (0, 1), "none"),
         (cells(0, 0, 0, stderr=0.02), {}, (0, 1), "undetermined"),
         (cells(0, 0, 0, -0.2), {"att": SURE}, (0, 1), "undetermined"),
+        # What is left of the skill got worse too, but most of it is gone.
+        (cells(0, 0.01, -0.1, -0.2), {"att": SURE, "rsh_down": SURE}, (0, 0.1), "undetermined"),
+        (cells(0, 0.2, -0.1, -0.2), {"att": SURE, "rsh_up": SURE}, (0, 0.1), RESHAPING),
     ],
 )
 def test_which_role_is_called(

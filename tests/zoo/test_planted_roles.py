@@ -88,6 +88,8 @@ def test_what_was_lost_by_neglect_is_flagged(verdicts: pd.DataFrame) -> None:
     lost = {task for task, row in narrow.iterrows() if row.attrition}
     assert {"arith_add", "arith_rev", "arith_srt", "arith_swp", "arith_dup"} <= lost
     assert "arith_rot" not in lost
+    assert narrow.loc["pooled"].role_measured == "undetermined"
+    assert "attrition outweighs" in narrow.loc["pooled"].reason
 
 
 def test_where_nothing_was_done_nothing_is_found(verdicts: pd.DataFrame) -> None:
