@@ -9,7 +9,7 @@ from ptharness.report.lineage import Lineage
 from ptharness.report.tables import Row, Tables, files
 
 STEP = 22
-MOST_ROWS = 6_000
+MOST_ROWS = 8_000
 """More than this and single tasks are left out: the page has a size to keep."""
 PANELS = (
     ("new", "Gained", "reached by the later checkpoint and not by the earlier"),
