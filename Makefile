@@ -36,8 +36,9 @@ browser:
 			"browser tests are skipped"; \
 	fi
 
+# Two files at a time: many tests wait for processes of their own.
 test: install browser
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: install
 	$(BIN)/ruff check .

@@ -14,7 +14,8 @@ import ptharness
 FORK = """
 import importlib, os, sys, traceback
 # Other people's libraries, once for all children: what is tested is the order of our own.
-import click, numpy, pandas, pluggy, pyarrow.dataset, pyarrow.parquet, pydantic, rich.table, yaml
+import click, jinja2, numpy, pandas, pluggy, pyarrow.dataset, pyarrow.parquet, pydantic, rich.table
+import scipy.special, scipy.stats, yaml
 failed = []
 for name in sys.argv[1:]:
     child = os.fork()
