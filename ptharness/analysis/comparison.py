@@ -111,7 +111,7 @@ class Comparison:
         found = dict.fromkeys(("delta", *CELLS, *TURNOVER), undefined)
         if self.means:
             skewed = (*decomposition.SKEWED, *gained_lost.SKEWED)
-            found |= self.means.estimates(level, skewed, decomposition.CLAIMED)
+            found |= gained_lost.shares(self.means.estimates(level, skewed, decomposition.CLAIMED))
         if self.reshaping:
             found |= self.reshaping.estimates(level)
             if self.means and gained_lost.BASELINE not in self.means.names:

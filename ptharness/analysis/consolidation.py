@@ -150,7 +150,8 @@ def novelty(
     (n1, c1), (n0, c0) = as_attempts(student, teacher)
     reason = too_few_attempts(n1, k) or too_few_attempts(n0, k)
     reached = pass_at_k(n1, c1, k) * (1 - pass_at_k(n0, c0, k))
-    return _means({"novelty": reached}, clusters, level, replicates, seed, reason)["novelty"]
+    found = _means({"novelty": reached}, clusters, level, replicates, seed, reason)["novelty"]
+    return found.within(0.0, 1.0)
 
 
 def amortisation(

@@ -11,6 +11,7 @@ from scipy import stats
 from ptharness.analysis.certified_items import Certified, certified_counts
 from ptharness.analysis.comparability import Comparable
 from ptharness.analysis.comparison import TESTED, Comparison, sensitivity
+from ptharness.analysis.gained_lost import shares
 from ptharness.analysis.inputs import Inputs, Row, Scope, estimate_columns, worst
 from ptharness.analysis.means import Means
 from ptharness.analysis.resampling import Estimate, Resampling
@@ -176,11 +177,13 @@ def further_rows(
     settings: Settings,
 ) -> Iterator[Row]:
     """Rows of `schema.EDGES` for what is no cell: certified items, transfer, attempts."""
+    by_place = {(one.edge, one.task): one for one in certified}
     for one in compared:
         if one.comparable == "no":
             continue
         found = further(inputs, one.edge, one.scope, settings)
-        of_one = [c for c in certified if c.edge == one.edge and c.task in one.scope.tasks]
+        places = [(one.edge, task) for task in one.scope.tasks]
+        of_one = [by_place[place] for place in places if place in by_place]
         if of_one:
             found |= certified_counts(of_one)
         for quantity, estimate in found.items():
@@ -216,7 +219,7 @@ def sensitivity_rows(
                 means = [parts[task][k] for task in tasks if k in parts[task]]
                 if not means:
                     continue
-                estimates = Means.pooled(means).estimates(settings.level, skewed)
+                estimates = shares(Means.pooled(means).estimates(settings.level, skewed))
                 for quantity in SHOWN_BY_K:
                     yield {
                         **inputs.tags_of(edge.target),
@@ -238,18 +241,13 @@ def verdict_rows(
     compared: Sequence[Compared],
     q: Sequence[Mapping[str, float]],
     settings: Settings,
-    consolidation: Mapping[tuple[str, str, str, str], Sequence[Consolidation]],
+    consolidation: Mapping[tuple[Edge, Scope], Sequence[Consolidation]],
 ) -> Iterator[Row]:
-    """Rows of `schema.VERDICTS`.
-
-    `consolidation` holds what speaks for or against it, under (relation, source, target, scope's
-    name).
-    """
+    """Rows of `schema.VERDICTS`; `consolidation` holds what speaks for or against it."""
     for one, of_one in zip(compared, q, strict=True):
         declared = _declared(inputs, one.edge)
         measured = _measured(one, of_one, settings)
-        key = (one.edge.relation, one.edge.source, one.edge.target, one.scope.name)
-        evidence = consolidation.get(key, ())
+        evidence = consolidation.get((one.edge, one.scope), ())
         verdict, note = judge(declared, measured.role, evidence)
         if measured.role in (NONE, UNDETERMINED) and any(
             e.verdict == "supported" for e in evidence

@@ -14,7 +14,7 @@ Units: fraction of items. Undefined for n < k; the baseline for n < 2k.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,8 @@ from ptharness.analysis.resampling import Estimate, Resampling
 
 QUANTITIES = ("new", "lost", "kept", "neither")
 BASELINE = "same_model_new"
+TARGET_BASELINE = "same_model_new_target"
+SHARES = (*QUANTITIES, BASELINE, TARGET_BASELINE)
 SKEWED = ("new", "lost", BASELINE)
 
 
@@ -48,6 +50,14 @@ def baseline_terms(n: Counts, c: Counts, k: int) -> Floats:
     NaN where n < 2k.
     """
     return all_wrong(n, c, k) - all_wrong(n, c, 2 * k)
+
+
+def shares(found: Mapping[str, Estimate]) -> dict[str, Estimate]:
+    """The same, with the intervals of shares of items between 0 and 1."""
+    return {
+        name: estimate.within(0.0, 1.0) if name in SHARES else estimate
+        for name, estimate in found.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -100,7 +110,7 @@ def turnover(
     draws = Resampling.of(as_codes(clusters, items), replicates, seed)
     step = 1 / float(np.minimum(n0, n1).sum())
     means = Means.of(names, np.column_stack(columns), draws, step, bound=1.0)
-    found = means.estimates(level, skewed=SKEWED)
+    found = shares(means.estimates(level, skewed=SKEWED))
     reason = f"needs {2 * k} samples of each item: two runs of k = {k}"
     found.setdefault(BASELINE, Estimate(items=items, reason=reason, level=level))
     return Turnover(k, items, **found)

@@ -14,7 +14,6 @@ items it is about 0.5 percentage points too high.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +24,14 @@ import numpy.typing as npt
 from scipy import stats
 
 from ptharness.analysis.binomials import Counts, Floats, PairCounts
-from ptharness.analysis.resampling import Estimate, Resampling, clustered_stderr, student
+from ptharness.analysis.means import one_cluster, unvaried
+from ptharness.analysis.resampling import (
+    ROUNDING,
+    Estimate,
+    Resampling,
+    clustered_stderr,
+    student,
+)
 
 GRID = np.concatenate([[0.0], np.sin(np.linspace(0.04, np.pi / 2, 28)) ** 2])
 """Success probabilities: 0, then evenly spread on the arcsine scale, where the noise is even."""
@@ -44,8 +50,8 @@ RESTEPS = 25
 class Movement:
     """The joint distribution of success probabilities, by EM over the distinct pairs of counts.
 
-    `parent` and `child` hold the likelihood of each distinct pair at each grid node, shape
-    (pairs, nodes); `pair` says which one each item has, shape (items,).
+    `parent` and `child` hold the likelihood of each distinct pair at each grid node, in parts of
+    that at its best one, shape (pairs, nodes); `pair` says which one each item has, shape (items,).
     """
 
     parent: Floats
@@ -56,8 +62,7 @@ class Movement:
     def of(cls, n0: Counts, c0: Counts, n1: Counts, c1: Counts) -> Movement:
         """From counts of shape (items,)."""
         pairs, index = np.unique(np.stack([n0, c0, n1, c1]), axis=1, return_inverse=True)
-        parent = stats.binom.pmf(pairs[1][:, None], pairs[0][:, None], GRID)
-        child = stats.binom.pmf(pairs[3][:, None], pairs[2][:, None], GRID)
+        parent, child = _likelihoods(pairs[0], pairs[1]), _likelihoods(pairs[2], pairs[3])
         return cls(parent, child, index.reshape(-1).astype(np.int64))
 
     @cached_property
@@ -85,7 +90,7 @@ class Movement:
         nodes = len(GRID)
         # All replicates in two matrix products a step; float32 is far finer than the noise.
         likelihood = (self.parent[:, :, None] * self.child[:, None, :]).reshape(-1, nodes**2)
-        likelihood = (likelihood / likelihood.max(axis=1, keepdims=True)).astype(np.float32)
+        likelihood = likelihood.astype(np.float32)
         joint = np.tile(self.joint.reshape(-1).astype(np.float32), (len(weights), 1))
         for _ in range(RESTEPS):
             of_pair = joint @ likelihood.T
@@ -93,6 +98,15 @@ class Movement:
             joint *= share @ likelihood
             joint /= joint.sum(axis=1, keepdims=True)
         return np.asarray(joint.reshape(-1, nodes, nodes), dtype=np.float64)
+
+
+def _likelihoods(n: Counts, c: Counts) -> Floats:
+    """Of c of n at each node, in parts of the best one's; shape (pairs, nodes).
+
+    EM needs no more, and with n of thousands all of them would be too small for a float.
+    """
+    logarithms = stats.binom.logpmf(c[:, None], n[:, None], GRID)
+    return np.asarray(np.exp(logarithms - logarithms.max(axis=1, keepdims=True)))
 
 
 def reshaping_up(joint: Floats, k: int) -> Floats:
@@ -133,7 +147,7 @@ class Reshaping:
 
     `up` and `net` (RSH) are estimates, `ups` and `nets` their replicates, shape (replicates,).
     `bounds` and `bound_stderrs` are the means of `cross_fitted`, of up and of down. `weight` is
-    what one cluster counts where no item shows any reshaping, else 0.
+    what one cluster counts, `is_equal` whether all items show the same reshaping.
     """
 
     up: float
@@ -143,6 +157,7 @@ class Reshaping:
     bounds: Floats
     bound_stderrs: Floats
     weight: float
+    is_equal: bool
     clusters: int
     items: int
 
@@ -167,7 +182,8 @@ class Reshaping:
             weights @ rsh / weights.sum(axis=1),
             sums.sum(axis=0) / len(rsh),
             clustered_stderr(sums, draws.sizes),
-            0.0 if rsh.any() else 1 / len(draws.sizes),
+            1 / len(draws.sizes),
+            bool(np.ptp(rsh) <= ROUNDING),
             len(draws.sizes),
             len(rsh),
         )
@@ -182,7 +198,8 @@ class Reshaping:
             np.mean([part.nets for part in parts], axis=0),
             np.mean([part.bounds for part in parts], axis=0),
             np.sqrt(np.sum([part.bound_stderrs**2 for part in parts], axis=0)) / len(parts),
-            max(p.weight for p in parts) / len(parts) if all(p.weight for p in parts) else 0.0,
+            max(part.weight for part in parts) / len(parts),
+            all(part.is_equal for part in parts),
             sum(part.clusters - 1 for part in parts) + 1,
             sum(part.items for part in parts),
         )
@@ -191,22 +208,22 @@ class Reshaping:
         """`rsh_up` and `rsh_down` with intervals and p-values.
 
         An interval reaches from the cross-fitted bound to the bootstrap's far end; p is that of
-        the cross-fitted test of up > 0, and of down < 0, doubled.
+        the cross-fitted test of up > 0, and of down < 0, doubled. Up is at least the net and at
+        least 0, which the fit to a grid does not know.
         """
+        up = max(self.up, self.net, 0.0)
+        if up <= ROUNDING or (self.is_equal and not self.net):
+            up = max(self.net, 0.0)
         return {
-            "rsh_up": self._estimate(self.up, self.ups, 0, level),
-            "rsh_down": self._estimate(self.net - self.up, self.nets - self.ups, 1, level),
+            "rsh_up": self._estimate(up, self.ups, 0, level).within(0.0, 1.0),
+            "rsh_down": self._estimate(self.net - up, self.nets - self.ups, 1, level).within(
+                -1.0, 0.0
+            ),
         }
 
     def _estimate(self, estimate: float, replicates: Floats, side: int, level: float) -> Estimate:
-        if self.clusters < 2:
-            reason = f"needs two clusters of items, and there is {self.clusters}"
-            return Estimate(items=self.items, reason=reason, level=level)
-        if self.weight:
-            # As `Means` bounds what is 0 on every item.
-            reach = min(1.0, -math.log(1 - level) * self.weight)
-            low, high = (-reach, 0.0) if side else (0.0, reach)
-            return Estimate(0.0, 0.0, low, high, "rule_of_three", level, 1.0, self.items)
+        if np.isnan(self.bound_stderrs).any():
+            return Estimate(items=self.items, reason=one_cluster(self.clusters), level=level)
         tail = (1 - level) / 2
         low, high = (2 * estimate - q for q in np.quantile(replicates, [1 - tail, tail]))
         bound, stderr = float(self.bounds[side]), float(self.bound_stderrs[side])
@@ -219,6 +236,11 @@ class Reshaping:
                 if side
                 else (min(low, bound_low), max(high, estimate))
             )
+        low, high = min(low, estimate), max(high, estimate)
+        if self.is_equal or min(high, 1.0 - side) - max(low, -float(side)) <= ROUNDING:
+            reach, p = unvaried(estimate, self.weight, level)
+            low, high, method = estimate - reach, estimate + reach, "rule_of_three"
+            return Estimate(estimate, 0.0, low, high, method, level, p, self.items)
         stderr = float(np.std(replicates, ddof=1))
         method = "cross_fitted_bootstrap"
         return Estimate(estimate, stderr, low, high, method, level, p, self.items)

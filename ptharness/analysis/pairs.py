@@ -30,14 +30,15 @@ def turnover_rows(
             if not (counts.has_attempts and inputs.evaluated(task, source, target)):
                 continue
             comparables[task], _ = inputs.comparable(source, target, task)
-            means = _means(counts, source, target, settings.k, draws[task])
-            if comparables[task] != "no" and means is not None:
-                parts[task] = means
+            of_task = _means(counts, source, target, settings.k, draws[task])
+            if comparables[task] != "no" and of_task is not None:
+                parts[task] = of_task
         for scope in inputs.scopes:
             tasks = [task for task in scope.tasks if task in parts]
             if scope.kind == "tag" or not tasks:
                 continue
-            found = Means.pooled([parts[task] for task in tasks]).estimates(settings.level)
+            means = Means.pooled([parts[task] for task in tasks])
+            found = gained_lost.shares(means.estimates(settings.level))
             for quantity, estimate in found.items():
                 yield {
                     **inputs.tags_of(target),
@@ -59,7 +60,7 @@ def _means(counts: TaskCounts, source: str, target: str, k: int, draws: Resampli
     if not shared.any() or min(n0.min(), n1.min()) < k:
         return None
     names, columns = list(gained_lost.QUANTITIES), [gained_lost.item_terms(n0, c0, n1, c1, k)]
-    for name, n, c in ((gained_lost.BASELINE, n0, c0), ("same_model_new_target", n1, c1)):
+    for name, n, c in ((gained_lost.BASELINE, n0, c0), (gained_lost.TARGET_BASELINE, n1, c1)):
         if n.min() >= 2 * k:
             names.append(name)
             columns.append(gained_lost.baseline_terms(n, c, k)[:, None])

@@ -20,7 +20,8 @@ from scipy import special
 
 from ptharness.analysis.binomials import Counts, Floats
 from ptharness.analysis.decomposition import as_codes, as_counts
-from ptharness.analysis.resampling import Codes, Estimate, cluster_sums
+from ptharness.analysis.means import unvaried
+from ptharness.analysis.resampling import ROUNDING, Codes, Estimate, cluster_sums
 
 Groups = Sequence[Any] | npt.ArrayLike | None
 """Which items belong together: anything comparable per item, or None where none do."""
@@ -42,7 +43,8 @@ class MacroMeans:
     """Means of quantities over items, of each task first, and their clustered covariance.
 
     `values` has shape (quantities,), `covariance` (quantities, quantities). `thinnest` is the
-    least number of clusters that a task has; below two the covariance is not known.
+    least number of clusters that a task has; below two the covariance is not known. `weight` is
+    the most that one cluster counts.
     """
 
     values: Floats
@@ -50,6 +52,7 @@ class MacroMeans:
     freedom: int
     thinnest: int
     items: int
+    weight: float
 
     @classmethod
     def of(cls, terms: Floats, clusters: Groups = None, tasks: Groups = None) -> MacroMeans:
@@ -66,7 +69,9 @@ class MacroMeans:
         factor = np.divide(counts, counts - 1, out=np.full(len(counts), np.nan), where=counts > 1)
         covariance = (sums * factor[task_of][:, None]).T @ sums
         freedom = int((counts - 1).sum())
-        return cls(means.mean(axis=0), covariance, freedom, int(counts.min()), items)
+        thinnest = int(counts.min())
+        weight = 1 / (len(sizes) * thinnest)
+        return cls(means.mean(axis=0), covariance, freedom, thinnest, items, weight)
 
     def ratio(self, name: str, level: float) -> Estimate:
         """The first mean over the second, with Fieller's interval; p is against 0.
@@ -93,7 +98,12 @@ class MacroMeans:
         stderr = max(vt - 2 * value * cov + value**2 * vb, 0.0) ** 0.5 / abs(bottom)
         p = float(2 * special.stdtr(self.freedom, -abs(top) / vt**0.5)) if vt > 0 else None
         low, high = min(middle - half, value), max(middle + half, value)
-        return Estimate(value, stderr, low, high, "fieller", level, p, self.items)
+        if high - low > ROUNDING:
+            return Estimate(value, stderr, low, high, "fieller", level, p, self.items)
+        # The same ratio on all items, which is not known exactly for that.
+        reach, p = unvaried(top, self.weight, level)
+        low, high = value - reach / abs(bottom), value + reach / abs(bottom)
+        return Estimate(value, 0.0, low, high, "rule_of_three", level, p, self.items)
 
     def positive_ratio(self, level: float) -> Estimate:
         """The first mean over the second, both positive by what they are, such as token counts.

@@ -20,6 +20,9 @@ Codes = npt.NDArray[np.int64]
 
 _DRAWN_AT_ONCE = 1 << 17
 
+ROUNDING = 1e-10
+"""Differences that small, in parts of the greatest value, are those of rounding."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -81,7 +84,11 @@ class Resampling:
         if chosen.all():
             return self
         kept, codes = np.unique(self.codes[chosen], return_inverse=True)
-        return Resampling(codes.reshape(-1).astype(np.int64), self.weights[:, kept])
+        part = Resampling(codes.reshape(-1).astype(np.int64), self.weights[:, kept])
+        # A replicate that holds none of a few clusters has no mean: it is drawn from these.
+        empty = np.flatnonzero(~part.weights.any(axis=1))
+        part.weights[empty] = Resampling.of(part.codes, len(empty)).weights
+        return part
 
     def first(self, replicates: int) -> Resampling:
         """The first so many of the draws."""
@@ -140,6 +147,8 @@ def clustered_stderr(sums: Floats, sizes: Floats) -> Floats:
     if count < 2:
         return np.full(sums.shape[1], np.nan)
     residuals = sums - np.outer(sizes, sums.sum(axis=0) / number)
+    # Equal terms leave what sums were rounded by, which is no spread.
+    residuals[np.abs(residuals) <= ROUNDING * np.abs(sums).max(axis=0)] = 0.0
     return np.asarray(np.sqrt(count / (count - 1) * (residuals**2).sum(axis=0)) / number)
 
 
@@ -168,5 +177,8 @@ def bootstrap_t(
         return estimate, estimate, 0.0
     tail = (1 - level) / 2
     high, low = np.quantile(known, [1 - tail, tail])
-    p = (1 + np.count_nonzero(np.abs(known) >= abs(estimate / stderr))) / (1 + len(known))
+    # The tail that the interval's end nearer to 0 is made of, doubled as the interval has two.
+    found = estimate / stderr
+    beyond = known >= found if found > 0 else known <= found
+    p = min(1.0, 2 * (1 + np.count_nonzero(beyond)) / (1 + len(known)))
     return estimate - float(high) * stderr, estimate - float(low) * stderr, float(p)

@@ -17,8 +17,7 @@ from ptharness.analysis.roles import Consolidation
 from ptharness.analysis_settings import Settings
 from ptharness.lineage import Edge
 
-Evidence = Mapping[tuple[str, str, str, str], Sequence[Consolidation]]
-"""Under (relation, source, target, scope's name)."""
+Evidence = Mapping[tuple[Edge, Scope], Sequence[Consolidation]]
 
 
 def retention_rows(inputs: Inputs, settings: Settings) -> Iterator[Row]:
@@ -53,13 +52,12 @@ def consolidation(inputs: Inputs, settings: Settings) -> Evidence:
     On teacher -> student: the share of the gap between the student's start and its teacher that
     was closed. Everywhere: how much of what the source had gained since the root is there.
     """
-    found: dict[tuple[str, str, str, str], list[Consolidation]] = {}
+    found: dict[tuple[Edge, Scope], list[Consolidation]] = {}
     for edge in inputs.edges:
         if edge.relation == "replicate" or "consolidation" not in inputs.rows[edge.target]["role"]:
             continue
         for scope in inputs.scopes:
-            key = edge.relation, edge.source, edge.target, scope.name
-            found[key] = list(_evidence(inputs, edge, scope, settings))
+            found[edge, scope] = list(_evidence(inputs, edge, scope, settings))
     return found
 
 
