@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ptharness.cli.output import PIPE_WIDTH, print_table, print_text
+from ptharness.cli.output import print_table, print_text
 from ptharness.report.sentences import movement
 from ptharness.results import Results
 from ptharness.text import safe
@@ -26,25 +27,25 @@ def stages_json(results: Results, scope: str = "pooled") -> list[Row]:
 
 
 def print_stages(results: Results) -> None:
-    """A line for each stage, over all tasks."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
+    """A line for each stage, over all tasks; where a terminal is too narrow, two."""
     stages = [row for row in stages_json(results) if row["relation"] in ("edge", "replicate")]
     if not stages:
         return
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True, max_width=30, overflow="ellipsis")
-    table.add_column(overflow="fold")
     edges = [stage["target"] for stage in stages if stage["relation"] == "edge"]
+    lines = []
     for stage in stages:
         is_plain = stage["relation"] == "edge" and edges.count(stage["target"]) == 1
         name = stage["target"] if is_plain else f"{stage['source']} -> {stage['target']}"
-        table.add_row(Text(safe(name)), Text(safe(sentence(stage))))
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
-    print_text(heading(results, stages))
-    console.print(table, soft_wrap=False)
+        lines.append((safe(name), safe(roles(stage)), safe(change(stage))))
+    width = max(len(name) for name, _, _ in lines)
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print_text(f"\n{heading(results, stages)}")
+    for name, declared, moved in lines:
+        line = f"{name:{width}}  {declared}  {moved}"
+        if columns is not None and len(line) > columns:
+            line = f"{name:{width}}  {declared}\n{'':{width}}  {moved}"
+        print_text(line)
+    print_text("")
 
 
 def heading(results: Results, stages: Sequence[Row]) -> str:
@@ -58,26 +59,23 @@ def heading(results: Results, stages: Sequence[Row]) -> str:
     )
 
 
-def sentence(stage: Row) -> str:
-    """`on-policy  declared policy_reshaping  measured policy_reshaping (supported)  +21.4 pp = ...`
-
-    From a row of verdicts with its `estimates`.
-    """
-    declared = " or ".join(stage["role_declared"]) or "nothing"
-    repeated = stage["relation"] == "replicate"
+def roles(stage: Row) -> str:
+    """`on-policy  declared policy_reshaping  measured policy_reshaping (supported)`."""
     flags = [name.replace("_", " ") for name in ("attrition", "harmful_reshaping") if stage[name]]
     measured = f"measured {stage['role_measured']} ({stage['verdict']})"
     if flags:
         measured += f" with {' and '.join(flags)}"
-    parts = [
-        "the same weights again" if repeated else str(stage["provenance"] or "").replace("_", "-"),
-        "" if repeated else f"declared {declared}",
-        measured,
-        movement(stage["estimates"]).replace("\u2212", "-"),
-    ]
-    if stage["comparable"] == "native":
-        parts.append("(each asked as it is meant to be used)")
-    return "  ".join(part for part in parts if part)
+    if stage["relation"] == "replicate":
+        return f"the same weights again  {measured}"
+    provenance = str(stage["provenance"] or "").replace("_", "-")
+    declared = " or ".join(stage["role_declared"]) or "nothing"
+    return f"{provenance}  declared {declared}  {measured}"
+
+
+def change(stage: Row) -> str:
+    """`+21.4 pp = expansion +0.3 [-0.1, 0.8], reshaping ..., attrition ...`."""
+    native = " (each asked as it is meant to be used)" if stage["comparable"] == "native" else ""
+    return movement(stage["estimates"]).replace("\u2212", "-") + native
 
 
 def print_by(results: Results, scope: str) -> None:
