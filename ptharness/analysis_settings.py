@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+MOST_ATTEMPTS = 1_000_000
+"""The greatest support budget."""
+
 
 @dataclass(frozen=True)
 class Thresholds:

@@ -297,7 +297,7 @@ class Session:
         try:
             changed |= bool(publish_analysis(results, default_settings(results)))
             step = "report"
-            if changed or not (self.folder / REPORT_FILE).is_file():
+            if changed or _is_older(self.folder / REPORT_FILE, self.folder / "analysis.json"):
                 write_report(results)
         except Exception as error:
             # Whatever is wrong here: the tables are there, and hours of generation with them.
@@ -334,6 +334,11 @@ class Session:
             for name, evidence in found.items()
             if evidence
         }
+
+
+def _is_older(file: Path, than: Path) -> bool:
+    """Whether a file made of another is missing, or was not made since that was written."""
+    return not file.is_file() or file.stat().st_mtime_ns < than.stat().st_mtime_ns
 
 
 class _Scoring:

@@ -6,12 +6,15 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ptharness.analysis_settings import Settings
 from ptharness.errors import ResultsError
-from ptharness.publish import default_settings, publish_analysis
+from ptharness.publish import analysis_tables, default_settings, publish_analysis
 from ptharness.publish.analysis_tables import read_inputs
+from ptharness.publish.files import write_table
 from ptharness.results import Results
 from ptharness.schema import ANALYSIS
 from tests.synthetic import Run
@@ -73,3 +76,64 @@ def test_damage_is_named(folder: Path) -> None:
     with pytest.raises(ResultsError, match=r"add\.parquet: cannot be read"):
         publish_analysis(Results(folder), SETTINGS)
     assert not (folder / "edges.parquet").exists()
+
+
+def test_an_analysis_interrupted_before_its_description_is_finished(folder: Path) -> None:
+    publish_analysis(Results(folder), SETTINGS)
+    about = (folder / "analysis.json").read_text()
+    publish_analysis(Results(folder), replace(SETTINGS, k=3))
+    for stale in (about, about[:40]):
+        (folder / "analysis.json").write_text(stale)
+        assert publish_analysis(Results(folder), replace(SETTINGS, k=3))
+        assert Results(folder).analysis["support_budget"] == 3
+
+
+def test_two_analyses_at_once_leave_no_mixture_unsaid(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(path: Path, table: pa.Table, state: str) -> None:
+        write_table(path, table, "another" if path.stem == "edges" else state)
+
+    monkeypatch.setattr(analysis_tables, "write_table", write)
+    with pytest.raises(ResultsError, match=r"another analysis.*run the command again"):
+        publish_analysis(Results(folder), SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"evaluated": [{"checkpoint": "base"}]},
+        {"evaluated": 3},
+        {"protocols": ["x"]},
+        {"tasks": [1]},
+        {"support_budget": "many"},
+        {"support_budget": -1},
+    ],
+)
+def test_a_run_json_that_is_none_is_refused(folder: Path, change: dict[str, object]) -> None:
+    run = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(run | change))
+    results = Results(folder)
+    with pytest.raises(ResultsError, match=r"run\.json"):
+        publish_analysis(results, default_settings(results))
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "value", "words"),
+    [
+        ("items", "c", 99, "c outside 0 to n"),
+        ("items", "n", -1, "c outside 0 to n"),
+        ("checkpoints", "provenance", "stolen", "'stolen'"),
+        ("checkpoints", "parents", ["nobody"], "nobody"),
+    ],
+)
+def test_tables_that_ptharness_does_not_write_are_refused(
+    folder: Path, name: str, column: str, value: object, words: str
+) -> None:
+    path = folder / f"{name}.parquet"
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    rows[-1][column] = value
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
+    with pytest.raises(ResultsError, match=words):
+        read_inputs(Results(folder))

@@ -96,10 +96,24 @@ class Inputs:
 
     def comparable(self, source: str, target: str, task: str) -> tuple[Comparable, str | None]:
         """Whether two checkpoints may be compared on a task, and what to know about it."""
+        if self._samples_are_shared(source, target):
+            return "no", (
+                "the samples of the same weights are the same; another `replicate` gives "
+                "independent ones"
+            )
         first, second = self.asked.get((source, task)), self.asked.get((target, task))
         if first is None or second is None:
             return "no", "it is not recorded how they were asked"
         return comparability(first, second)
+
+    def _samples_are_shared(self, source: str, target: str) -> bool:
+        """Same weights and same random streams: no independent runs, as every estimate needs."""
+        first, second = self.rows[source], self.rows[target]
+        weights = first["fingerprint"]
+        return bool(weights) and (weights, first["replicate"]) == (
+            second["fingerprint"],
+            second["replicate"],
+        )
 
     def draws(self, settings: Settings) -> Mapping[str, Resampling]:
         """Draws of clusters for each task: joint over checkpoints, independent between tasks."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -123,12 +124,12 @@ def take(inputs: Inputs, checkpoints: Sequence[str], scope: Scope) -> Taken | No
     parts: list[npt.NDArray[np.int64]] = []
     clusters: list[str] = []
     tasks: list[str] = []
-    first, *others = checkpoints
     for task in scope.tasks:
         counts = inputs.counts[task]
         if not (counts.has_attempts and inputs.evaluated(task, *checkpoints)):
             continue
-        if any(inputs.comparable(first, other, task)[0] == "no" for other in others):
+        pairs = combinations(checkpoints, 2)
+        if any(inputs.comparable(one, other, task)[0] == "no" for one, other in pairs):
             continue
         rows = [counts.row(name) for name in checkpoints]
         shared = (counts.n[rows] > 0).all(axis=0)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ptharness.analysis_settings import MOST_ATTEMPTS
 from ptharness.cli.output import JSON_OPTION, print_json, print_table, print_text
 from ptharness.cli.session import Session
 
@@ -35,7 +36,7 @@ NAMES = {
 @click.argument("source", metavar="RESULTS|MANIFEST|CSV", type=click.Path(path_type=Path))
 @click.option(
     "--budget",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MOST_ATTEMPTS),
     metavar="K",
     help="Support budget: attempts within which behaviour counts as reachable.",
 )
@@ -133,8 +134,9 @@ def _publish(results: Results, changes: dict[str, Any]) -> None:
     from ptharness.report import write_report
 
     with Console(stderr=True).status("analysing what each stage did"):
-        if publish_analysis(results, _changed(default_settings(results), changes)):
-            write_report(results)
+        publish_analysis(results, _changed(default_settings(results), changes))
+        # Even of tables made before: whoever interrupted that has the report of older ones.
+        write_report(results)
 
 
 def _changed(settings: Settings, changes: dict[str, Any]) -> Settings:

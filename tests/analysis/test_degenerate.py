@@ -20,7 +20,7 @@ from ptharness.analysis.resampling import Resampling
 from ptharness.analysis.tables import analyse
 from ptharness.analysis_settings import Settings
 from ptharness.schema import CHECKPOINTS, ITEMS
-from tests.analysis.lineages import ASKED, checkpoint, item_rows
+from tests.analysis.lineages import ASKED, checkpoint, inputs, item_rows
 
 SHARES = ("new", "lost", "kept", "neither", "same_model_new", "novelty", "pass_at_k")
 CHECKPOINTS_ROWS = [
@@ -133,3 +133,16 @@ def test_replicates_without_any_of_few_clusters_are_drawn_again() -> None:
     part = draws.within(np.arange(50) < 2)
     assert part.weights.any(axis=1).all()
     assert np.isfinite(part.means(np.ones((2, 1)))).all()
+
+
+def test_one_run_under_two_names_is_not_compared_with_itself() -> None:
+    p = np.linspace(0, 1, 20)
+    rows = [checkpoint("base", fingerprint="a"), checkpoint("sft", "base", fingerprint="a")]
+    one = inputs(rows, {("base", "t"): p, ("sft", "t"): p})
+    comparable, reason = one.comparable("base", "sft", "t")
+    assert comparable == "no"
+    assert "another `replicate`" in str(reason)
+    rows[1]["replicate"] = 1
+    assert replace(one, checkpoints=pa.Table.from_pylist(rows, schema=CHECKPOINTS)).comparable(
+        "base", "sft", "t"
+    ) == ("same", None)

@@ -66,6 +66,10 @@ def test_tables_on_disk_are_of_the_settings_asked_for(
     written = (folder / "edges.parquet").stat().st_mtime_ns
     printed(capsys, "analyze", folder, "--budget", 2, "--level", 0.9, "--fdr", 0.1)
     assert (folder / "edges.parquet").stat().st_mtime_ns == written
+    # An interrupted run may have left the report of older tables.
+    (folder / "report.html").write_text("of older tables")
+    printed(capsys, "analyze", folder, "--budget", 2, "--level", 0.9, "--fdr", 0.1)
+    assert (folder / "report.html").read_text() != "of older tables"
     printed(capsys, "analyze", folder)
     assert set(Results(folder).edges["k"].dropna()) == {16}
 
@@ -108,7 +112,8 @@ def test_what_is_no_results_folder_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("--level", "1"), ("--fdr", "0"), ("--budget", "0"), ("--by", "item")]
+    ("option", "value"),
+    [("--level", "1"), ("--fdr", "0"), ("--budget", "0"), ("--budget", "9" * 30), ("--by", "item")],
 )
 def test_wrong_options_are_refused(
     folder: Path, option: str, value: str, capsys: pytest.CaptureFixture[str]
