@@ -46,6 +46,9 @@ QUANTITIES = ("delta", "exp", "rsh", "att", "res")
 SKEWED = ("exp", "att", "res")
 """Cells to which few items contribute; `Means` gives them a wider interval."""
 
+MOST_SAMPLES = 10**9 - 1
+"""Of one item; numpy splits no more into halves."""
+
 CLAIMED = {"exp": 1, "att": -1}
 """The sign that a verdict would claim of a cell; its p-value tests that one."""
 
@@ -165,10 +168,14 @@ def as_counts(*values: npt.ArrayLike) -> PairCounts:
     arrays = np.broadcast_arrays(*(np.atleast_1d(np.asarray(value)) for value in values))
     if any(array.ndim != 1 for array in arrays):
         raise ValueError(f"counts must have one dimension, not {arrays[0].ndim}")
+    if any(array.dtype.kind == "f" and (array != np.floor(array)).any() for array in arrays):
+        raise ValueError("counts must be whole numbers")
     n0, c0, n1, c1 = (np.asarray(array, dtype=np.int64) for array in arrays)
     for n, c in ((n0, c0), (n1, c1)):
         if (n < 1).any() or (c < 0).any() or (c > n).any():
             raise ValueError("each item needs n >= 1 samples and 0 <= c <= n correct ones")
+        if (n > MOST_SAMPLES).any():
+            raise ValueError(f"n is at most {MOST_SAMPLES}, not {n.max()}")
     return n0, c0, n1, c1
 
 

@@ -184,6 +184,10 @@ def _foreign(
         )
     source = find_model(path, counts, parent, "--parent")
     target = find_model(path, counts, child, "--child")
+    if source == target:
+        raise click.UsageError(
+            f"--parent and --child are both {source!r}; a comparison needs two independent runs"
+        )
     found = compare_counts(counts, source, target, _changed(Settings(), changes))
     if as_json:
         print_json(found)

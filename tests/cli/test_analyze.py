@@ -158,6 +158,14 @@ ROWS = "".join(f"{model},{item},8,{item}\n" for model in ("old", "new") for item
         (HEADER + ROWS + "old,9,8,1.5\n", ["line 18", "c is 1.5"]),
         (HEADER + ROWS + "old,9,8,\n", ["line 18", "c is None"]),
         (HEADER + ROWS + "old,3,8,1\n", ["line 18", "'old'", "'3'", "a second time"]),
+        (HEADER + "\n\n" + ROWS + '"a\nb",1,8,1\n' + "old,9,8,x\n", ["line 22", "c is 'x'"]),
+        (HEADER + ROWS + "old,9,99999999999999999999,1\n", ["line 18", "n is 1e+20"]),
+        (HEADER + ROWS + "old,9,2000000000,1\n", ["line 18", "n <= 999999999"]),
+        ("model,item,n,c,n\nold,1,2,1,2\n", ["line 1", "several columns 'n'"]),
+        (
+            "model,item,n,c,cluster\nold,1,2,1,a\nnew,1,2,1,b\n",
+            ["line 3", "cluster 'b', and of 'a'"],
+        ),
         (HEADER + ROWS + "old,3\n", ["cannot be read as CSV"]),
         ("", ["cannot be read as CSV"]),
     ],
@@ -211,3 +219,20 @@ def test_clusters_and_items_of_one_side_only(
         "needs 4 samples of each item for k = 3, and there are 3"
     )
     assert few["estimates"]["delta"]["estimate"] == 0
+
+
+def test_items_without_a_cluster_are_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = "".join(f"{model},{item},8,{item},\n" for model in ("old", "new") for item in range(8))
+    path = counts_file(tmp_path, "model,item,n,c,cluster\n" + lines)
+    words = ("analyze", path, "--parent", "old", "--child", "new", "--budget", 3, "--json")
+    assert json.loads(printed(capsys, *words))["estimates"]["delta"]["estimate"] == 0
+    assert "both 'old'" in refused(capsys, *words[:2], "--parent", "old", "--child", "old")
+
+
+def test_tabs_separate_a_tsv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "counts.tsv"
+    path.write_text((HEADER + ROWS).replace(",", "\t"))
+    words = ("analyze", path, "--parent", "old", "--child", "new", "--budget", 3, "--json")
+    assert json.loads(printed(capsys, *words))["items"] == 8
