@@ -51,12 +51,13 @@ def diversity(
 ) -> Diversity:
     """Means over items of `entropy` and `distinct`, with clustered intervals.
 
-    `clusters` has one entry for each item. Undefined where an item has fewer samples.
+    `clusters` has one entry for each item. Undefined where an item has fewer samples, and for a
+    single sample, which shows nothing of variety.
     """
     found, _ = Samples.of(items, answers)
     number, least = len(found.n), int(found.n.min(initial=samples))
-    if not number or least < samples:
-        reason = f"needs {samples} samples of each item, and there are {least}"
+    if not number or least < max(samples, 2):
+        reason = f"needs {max(samples, 2)} samples of each item, and there are {least}"
         nothing = Estimate(
             level=level, items=number, reason=reason if number else "there is no item"
         )
@@ -64,7 +65,11 @@ def diversity(
     terms = np.stack([entropy(answers, samples, items), distinct(answers, samples, items)], axis=1)
     draws = Resampling.of(as_codes(clusters, number), 0)
     estimates = Means.of(["entropy", "distinct"], terms, draws).estimates(level)
-    return Diversity(samples, **estimates)
+    return Diversity(
+        samples,
+        estimates["entropy"].within(0.0, float(np.log(samples))),
+        estimates["distinct"].within(1.0, float(samples)),
+    )
 
 
 def entropy(answers: npt.ArrayLike, samples: int, items: npt.ArrayLike | None = None) -> Floats:

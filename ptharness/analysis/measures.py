@@ -117,17 +117,35 @@ def _of_samples(
     codes = pc.fill_null(answer, NO_ANSWER).to_numpy().astype(np.int64)
     correct = rows["correct"].cast(pa.float64()).to_numpy()
     tokens = pc.fill_null(rows["completion_tokens"], 0).to_numpy()
-    likelihood = pc.fill_null(rows["logprob_nats"], 0.0).to_numpy() / np.maximum(tokens, 1)
     k, level = settings.k, settings.level
     if int(one.n.min()) >= k:
         voted = majority_at_k(codes, correct, k, item, seed=settings.seed)
         yield Measure("majority_at_k", k, _share(one.means("m", voted), level))
-        best = best_of_k(likelihood, correct, k, item)
-        yield Measure("best_of_k", k, _share(one.means("b", best), level))
+        yield Measure(
+            "best_of_k", k, _best(rows["logprob_nats"], tokens, correct, item, one, settings)
+        )
     asked = counts.n[counts.n > 0]
     found = diversity(codes, int(asked.min()), item, one.draws.codes, level=level)
     yield Measure("answer_entropy_nats", found.samples, found.entropy)
     yield Measure("distinct_answers", found.samples, found.distinct)
+
+
+def _best(
+    logprobs: pa.ChunkedArray,
+    tokens: npt.NDArray[np.int64],
+    correct: Floats,
+    item: npt.NDArray[np.int64],
+    one: _Evaluated,
+    settings: Settings,
+) -> Estimate:
+    """best-of-k by likelihood per token; undefined where an engine gave no likelihoods."""
+    level = settings.level
+    likelihood = pc.fill_null(logprobs, np.nan).to_numpy() / np.maximum(tokens, 1)
+    if unknown := int((~np.isfinite(likelihood)).sum()):
+        reason = f"needs the likelihood of each sample, and it is not known of {unknown}"
+        return Estimate(level=level, items=len(one.n), reason=reason)
+    best = best_of_k(likelihood, correct, settings.k, item)
+    return _share(one.means("b", best), level)
 
 
 def _pooled(

@@ -89,3 +89,12 @@ def test_wrong_input_is_named() -> None:
         distinct([[1.5, 2.0]], 1)
     with pytest.raises(ValueError, match="must not be negative"):
         tokens_per_completion([-1], [1])
+
+
+def test_one_sample_shows_no_variety() -> None:
+    found = diversity(np.zeros((5, 1), np.int64), 1)
+    assert found.entropy.reason == "needs 2 samples of each item, and there are 1"
+    assert not found.distinct.is_defined
+    alike = diversity(np.zeros((5, 4), np.int64), 4)
+    assert (alike.entropy.estimate, alike.entropy.ci_low) == (0, 0)
+    assert (alike.distinct.estimate, alike.distinct.ci_low) == (1, 1)

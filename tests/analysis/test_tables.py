@@ -178,6 +178,16 @@ def test_votes_and_answers_come_from_the_samples() -> None:
     assert row(measures, **where, quantity="best_of_k")["estimate"] == pytest.approx(0.4)
     assert row(measures, **where, quantity="distinct_answers")["estimate"] == pytest.approx(3)
 
+    def without_likelihoods(*asked: Any) -> pa.Table:
+        table = samples(*asked)
+        place = table.column_names.index("logprob_nats")
+        return table.set_column(place, "logprob_nats", pa.nulls(len(table), pa.float64()))
+
+    unknown = analyse(replace(some, samples=without_likelihoods), replace(QUICK, k=3))["measures"]
+    best = row(unknown, **where, quantity="best_of_k")
+    assert (best["estimate"], best["ci_low"]) == (None, None)
+    assert best["reason"] == "needs the likelihood of each sample, and it is not known of 10"
+
 
 def test_refused_comparisons_stay_out_of_every_table() -> None:
     other = replace(ASKED, gold="other")
