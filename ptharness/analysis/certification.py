@@ -38,8 +38,8 @@ class Certification:
 
     p-values and q-values (adjusted p-values) are those of the item being newly, or no longer,
     reachable. `parent` and `child` say in, out or undetermined. `needed_samples` is the least n
-    at which an item can be shown to be out at all; where a side has fewer for every item,
-    `reason` says so.
+    at which an item can be shown to be out at all, `parent_most` and `child_most` are the largest
+    n of each side.
     """
 
     k: int
@@ -51,7 +51,37 @@ class Certification:
     parent: Answers
     child: Answers
     needed_samples: int
-    reason: str | None
+    parent_most: int
+    child_most: int
+
+    @property
+    def reason(self) -> str | None:
+        """Why nothing can be certified, in one direction or in both; None if something can."""
+        if not len(self.parent):
+            return "there is no item"
+        short = [
+            f"{direction.replace('_', ' ')} (the {side} has at most {most})"
+            for direction, (side, most) in self._sides.items()
+            if most < self.needed_samples
+        ]
+        if not short:
+            return None
+        return (
+            f"undetermined: n too small, needs n >= {self.needed_samples} for items "
+            f"{' or '.join(short)}"
+        )
+
+    def is_possible(self, direction: str) -> bool:
+        """Whether some item could be certified in a direction, newly_reachable or the other."""
+        return self._sides[direction][1] >= self.needed_samples
+
+    @property
+    def _sides(self) -> dict[str, tuple[str, int]]:
+        """For each direction, which side must be shown to be out, and its largest n."""
+        return {
+            "newly_reachable": ("parent", self.parent_most),
+            "no_longer_reachable": ("child", self.child_most),
+        }
 
     @property
     def newly_reachable(self) -> Mask:
@@ -97,7 +127,8 @@ def certify(
         _answers(parent_in, parent_out, fdr, dependent),
         _answers(child_in, child_out, fdr, dependent),
         needed,
-        _reason(n0, n1, needed),
+        int(n0.max(initial=0)),
+        int(n1.max(initial=0)),
     )
 
 
@@ -167,20 +198,3 @@ def _answers(within: Floats, out: Floats, fdr: float, dependent: bool) -> Answer
     answers[_adjusted(within, dependent) <= fdr] = IN
     answers[_adjusted(out, dependent) <= fdr] = OUT
     return answers
-
-
-def _reason(n0: Counts, n1: Counts, needed: int) -> str | None:
-    """Why nothing can be certified, in one direction or in both."""
-    if not len(n0):
-        return "there is no item"
-    short = [
-        f"{lacking} (the {side} has at most {int(n.max())})"
-        for lacking, side, n in (
-            ("newly reachable", "parent", n0),
-            ("no longer reachable", "child", n1),
-        )
-        if n.max() < needed
-    ]
-    if not short:
-        return None
-    return f"undetermined: n too small, needs n >= {needed} for items {' or '.join(short)}"

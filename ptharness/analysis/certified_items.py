@@ -77,14 +77,11 @@ def certified_rows(inputs: Inputs, settings: Settings, made: list[Certified]) ->
 def certified_counts(made: list[Certified]) -> dict[str, Estimate]:
     """The numbers of certified items over one pair's tasks; undefined where no n is enough."""
     items = sum(len(one.items) for one in made)
-    reasons = list(dict.fromkeys(one.found.reason for one in made if one.found.reason))
     found = {}
     for quantity, direction in DIRECTIONS.items():
         number = sum(int(one.mask(direction).sum()) for one in made)
-        hopeless = number == 0 and len(reasons) > 0 and len(made) > 0
-        found[quantity] = (
-            Estimate(items=items, reason="; ".join(reasons))
-            if hopeless
-            else Estimate(float(number), items=items)
-        )
+        found[quantity] = Estimate(float(number), items=items)
+        if not any(one.found.is_possible(direction) for one in made):
+            reasons = dict.fromkeys(filter(None, (one.found.reason for one in made)))
+            found[quantity] = Estimate(items=items, reason="; ".join(reasons))
     return found

@@ -248,7 +248,10 @@ def verdict_rows(
         declared = _declared(inputs, one.edge)
         measured = _measured(one, of_one, settings)
         evidence = consolidation.get((one.edge, one.scope), ())
-        verdict, note = judge(declared, measured.role, evidence)
+        if declared or one.edge.relation == "replicate":
+            verdict, note = judge(declared, measured.role, evidence)
+        else:
+            verdict, note = "undetermined", "no role is declared"
         if measured.role in (NONE, UNDETERMINED) and any(
             e.verdict == "supported" for e in evidence
         ):

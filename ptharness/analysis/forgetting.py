@@ -59,7 +59,7 @@ def squared_movement(
     noise = p0 * (1 - p0) / (n0 - 1) + p1 * (1 - p1) / (n1 - 1)
     terms = ((p1 - p0) ** 2 - noise)[:, None]
     draws = Resampling.of(as_codes(clusters, len(n0)), replicates, seed)
-    means = Means.of(["d2"], terms, draws)
+    means = Means.of(["d2"], terms, draws, bound=1.0)
     return means.estimates(level, skewed=["d2"], claimed={"d2": 1})["d2"]
 
 

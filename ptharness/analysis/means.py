@@ -133,6 +133,10 @@ class Means:
 
     def _estimate(self, column: int, level: float, is_skewed: bool, sign: int) -> Estimate:
         mean, stderr = float(self.values[column]), float(self.stderrs[column])
+        if stderr == 0 and math.isinf(self.bound):
+            # How far an item could be off is not known of what has no bounds.
+            reason = "the same on all items, so its interval is not known"
+            return Estimate(mean, 0.0, level=level, items=self.items, reason=reason)
         if stderr == 0:
             # Equal on all items. That bounds how often it can differ: it is not known exactly.
             reach, p = unvaried(mean, self.weight, level)

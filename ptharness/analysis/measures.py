@@ -113,6 +113,12 @@ def _of_samples(
     if not rows.num_rows:
         return
     item = place.to_numpy().astype(np.int64)
+    if not np.array_equal(np.bincount(item, minlength=len(one.n)), one.n):
+        # Of a vote over all samples an item counts one; and files may be of two states.
+        nothing = Estimate(items=len(one.n), reason="the samples are not those that were counted")
+        for quantity in ("majority_at_k", "best_of_k", "answer_entropy_nats", "distinct_answers"):
+            yield Measure(quantity, None, nothing)
+        return
     answer = rows["answer"].combine_chunks().dictionary_encode().indices
     codes = pc.fill_null(answer, NO_ANSWER).to_numpy().astype(np.int64)
     correct = rows["correct"].cast(pa.float64()).to_numpy()

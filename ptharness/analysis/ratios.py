@@ -116,6 +116,9 @@ class MacroMeans:
         top, bottom = (float(value) for value in self.values)
         gradient = np.array([1 / top, -1 / bottom])
         relative = max(float(gradient @ self.covariance @ gradient), 0.0) ** 0.5
+        if relative < 1e-9:
+            reason = "the same on all items, so its interval is not known"
+            return Estimate(top / bottom, 0.0, level=level, items=self.items, reason=reason)
         factor = float(np.exp(special.stdtrit(self.freedom, (1 + level) / 2) * relative))
         value, stderr = top / bottom, top / bottom * relative
         low, high = value / factor, value * factor

@@ -66,6 +66,9 @@ def test_too_few_samples_are_undetermined_and_not_none() -> None:
     assert found.reason.startswith("undetermined: n too small, needs n >= 70 for items newly")
     assert "the parent has at most 32" in found.reason
     assert certify(200, [0], 200, [150], K).reason is None
+    one_sided = certify(200, [0], 32, [30], K)
+    assert one_sided.is_possible("newly_reachable")
+    assert not one_sided.is_possible("no_longer_reachable")
     assert certify([], [], [], [], K).reason == "there is no item"
 
 

@@ -16,6 +16,7 @@ from ptharness.analysis.tables import analyse
 from ptharness.analysis_settings import Settings
 from ptharness.schema import ANALYSIS, QUANTITIES
 from tests.analysis.lineages import ASKED, checkpoint, inputs
+from tests.analysis.planted import probabilities
 
 QUICK = Settings(k=8, replicates=200)
 ITEMS = 200
@@ -187,6 +188,46 @@ def test_votes_and_answers_come_from_the_samples() -> None:
     best = row(unknown, **where, quantity="best_of_k")
     assert (best["estimate"], best["ci_low"]) == (None, None)
     assert best["reason"] == "needs the likelihood of each sample, and it is not known of 10"
+
+
+def test_what_all_items_share_has_no_interval_of_its_unit() -> None:
+    """Ten tokens each and all right: a rule of three in shares says nothing of tokens."""
+    p = {("base", "add"): np.ones(30)}
+    measures = analyse(inputs([checkpoint("base")], p), QUICK)["measures"]
+    for quantity in ("tokens_per_solve", "completion_tokens"):
+        found = row(measures, task="add", quantity=quantity, scope="task")
+        assert (found["estimate"], found["ci_low"]) == (10, None)
+        assert found["reason"] == "the same on all items, so its interval is not known"
+
+
+def test_samples_of_another_state_are_not_mixed_with_the_counts() -> None:
+    def samples(*_: object) -> pa.Table:
+        return pa.table(
+            {
+                "item": ["add-0"],
+                "sample": pa.array([0], pa.int32()),
+                "answer": ["a"],
+                "correct": [True],
+                "logprob_nats": [-1.0],
+                "completion_tokens": pa.array([1], pa.int32()),
+            }
+        )
+
+    some = replace(inputs([checkpoint("base")], {("base", "add"): np.ones(3)}), samples=samples)
+    found = row(analyse(some, QUICK)["measures"], quantity="majority_at_k")
+    assert found["estimate"] is None
+    assert found["reason"] == "the samples are not those that were counted"
+
+
+def test_a_stage_without_a_declared_role_is_measured_and_not_judged() -> None:
+    parent, child = probabilities("expand", np.random.default_rng(3), 100)
+    some = inputs(
+        [checkpoint("base"), checkpoint("sft", "base")],
+        {("base", "add"): parent, ("sft", "add"): child},
+    )
+    found = row(analyse(some, QUICK)["verdicts"], task="add")
+    assert (found["role_measured"], found["verdict"]) == ("support_expansion", "undetermined")
+    assert "no role is declared" in found["reason"]
 
 
 def test_refused_comparisons_stay_out_of_every_table() -> None:
