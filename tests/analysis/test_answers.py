@@ -96,5 +96,5 @@ def test_one_sample_shows_no_variety() -> None:
     assert found.entropy.reason == "needs 2 samples of each item, and there are 1"
     assert not found.distinct.is_defined
     alike = diversity(np.zeros((5, 4), np.int64), 4)
-    assert (alike.entropy.estimate, alike.entropy.ci_low) == (0, 0)
-    assert (alike.distinct.estimate, alike.distinct.ci_low) == (1, 1)
+    assert (alike.entropy.estimate, alike.entropy.ci_low) == (0, None)
+    assert (alike.distinct.estimate, alike.distinct.ci_low) == (1, None)
