@@ -29,7 +29,12 @@ checkpoints:
     method: sft
     trajectories: data/sft.jsonl                 # optional: what it was trained on
   dpo: {path: checkpoints/dpo, parent: sft, method: {name: dpo, pairs: offline}}
-  grpo: {path: checkpoints/grpo, parent: sft, method: grpo, step: 400}
+  grpo:
+    path: checkpoints/grpo
+    parent: sft
+    method: grpo
+    step: 400
+    steps: checkpoints/grpo/checkpoint-*         # grpo-100, grpo-200, ...: the steps on the way
   lora: {adapter: checkpoints/lora, parent: sft, method: sft}    # a LoRA adapter on its parent
   sft-again: {path: checkpoints/sft, replicate: 1}               # the same weights again
   student: {path: checkpoints/student, parent: base, teacher: grpo, method: sequence_kd}
@@ -67,6 +72,26 @@ A manifest is one YAML file: a lineage of checkpoints, and what to evaluate each
   `method: {{name: ..., ...}}` is an option of the method. What a method declares is overridden by
   `provenance`, `interface` and `role` of the checkpoint. A method that no plugin knows is declared
   in full, as `our_trick` is above.
+- **Steps.** `steps` makes one checkpoint of every folder that its pattern (`*`, `?`, `[...]`; no
+  `**`; or a list of patterns) matches, taken against the manifest's folder as paths are. Each
+  is named `NAME-STEP`, has everything else of its entry, and so is one more child of the same
+  parents, to be compared with them. The step is the last number in that part of the path where
+  the pattern has its wildcard: `global_step_500/actor/hf` is 500. Files that match are passed over;
+  a folder without a number, two with the same, more than 1,000, or none at all are errors.
+  - *Beside `path`* (or `adapter`, then the steps are adapters too) `NAME` stays what lies there,
+    the end of the stage. A folder that is that very one, or has the number of its `step`, is not
+    there twice.
+  - *Instead of `path`* `NAME` is the last step, so that other stages have the end of this one as
+    their parent, and a later end once a later folder is there. Nothing is generated again then:
+    samples are stored by weights, not by names.
+  - *Of a root*, steps are those of its pre-training: further roots, with no parent to compare
+    them with.
+
+  `parent: NAME-STEP` and `teacher: NAME-STEP` name a step like any other checkpoint.
+- **Some of the checkpoints.** `ptharness run lineage.yaml --checkpoints 'base,grpo*'` evaluates and
+  publishes these alone, as `--tasks` does for tasks. The table `checkpoints` keeps the whole
+  lineage, without fingerprints of what was left out; pairs are compared where both sides were
+  evaluated. What is left out is not read, nor need it be there; what was generated stays stored.
 - **Not by hand.** `ptharness discover DIR... -o lineage.yaml` writes a manifest from folders of
   checkpoints and marks what it could not decide: [how, and how sure](../explanation/discovery.md).
 - **Support budget.** An explicit `support_budget: k` needs at least k + 1 samples. Without one,

@@ -40,13 +40,15 @@ from ptharness.worker import CheckpointFailed, Event, JobDone, Loaded, UnitDone
 class Request:
     """What is asked for: a manifest and the options of `ptharness run`.
 
-    `tasks` keeps only these of the manifest's; `samples` and `engine` override it; `limit`
-    takes the first documents of each task. Without `generate`, tables are made of what is stored.
+    `tasks` and `checkpoints` (patterns of names) keep only these of the manifest's; `samples` and
+    `engine` override it; `limit` takes the first documents of each task. Without `generate`, tables
+    are made of what is stored.
     """
 
     manifest: Path
     out: Path = Path("results")
     tasks: tuple[str, ...] = ()
+    checkpoints: tuple[str, ...] = ()
     samples: int | None = None
     engine: str | None = None
     executor: str = "local"
@@ -85,6 +87,7 @@ def evaluate(
     out: str | Path = "results",
     *,
     tasks: Sequence[str] = (),
+    checkpoints: Sequence[str] = (),
     samples: int | None = None,
     engine: str | None = None,
     executor: str = "local",
@@ -94,6 +97,7 @@ def evaluate(
 ) -> Results:
     """Evaluate every checkpoint of a manifest and publish `<out>/<lineage>/`.
 
+    `tasks` (names) and `checkpoints` (names or patterns, as `["grpo*", "sft"]`) narrow that down.
     What is stored already is not made again. Failures of single checkpoints or tasks do not
     stop the others: they are listed in `Results.run["failures"]`.
 
@@ -104,6 +108,7 @@ def evaluate(
         manifest=Path(manifest),
         out=Path(out),
         tasks=tuple(tasks),
+        checkpoints=tuple(checkpoints),
         samples=samples,
         engine=engine,
         executor=executor,
@@ -152,7 +157,7 @@ class Session:
         evaluation = resolve(
             read_manifest(request.manifest),
             registry,
-            Overrides(request.tasks, request.samples, request.engine),
+            Overrides(request.tasks, request.checkpoints, request.samples, request.engine),
             plugins.files,
         )
         out = request.out.absolute()
@@ -180,7 +185,7 @@ class Session:
     def prepare(self, *, warm: bool = True) -> Plan:
         """Digest checkpoints, build prompts, plan. With `warm`, the worker starts meanwhile."""
         begun = time.monotonic()
-        for checkpoint in self.evaluation.lineage.checkpoints:
+        for checkpoint in self.evaluation.checkpoints:
             try:
                 self.prints[checkpoint.name] = read_prints(checkpoint)
             except CheckpointError as error:

@@ -27,7 +27,6 @@ class Stage:
     roles: tuple[Role, ...]
     reason: str = ""
     teacher: str | None = None
-    step: int | None = None
     trajectories: Path | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -38,7 +37,8 @@ class Checkpoint:
 
     `directory` holds the weights; with `adapter`, a LoRA adapter folder that is served on top
     of them. `source` is what the manifest says (a path or a hub id). The same weights under
-    two names with different `replicate` give two independent sets of samples.
+    two names with different `replicate` give two independent sets of samples. `step` is the
+    training step within the stage, of a root within its pre-training.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Checkpoint:
     adapter: Path | None = None
     replicate: int = 0
     stage: Stage | None = None
+    step: int | None = None
 
     @property
     def parents(self) -> tuple[str, ...]:

@@ -28,10 +28,11 @@ from ptharness.taxonomy import Interface, Provenance, Role
 DEFAULT_SUPPORT_BUDGET = 16
 """k of the analysis where the manifest sets none."""
 
+MOST_NAME_CHARACTERS = 100
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _RESERVED_LINEAGE_NAMES = frozenset({"units"})
 
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=100)]
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=MOST_NAME_CHARACTERS)]
 Text = Annotated[str, StringConstraints(min_length=1)]
 
 
@@ -159,8 +160,10 @@ class CheckpointEntry(_Entry):
     """File of what the stage was trained on; lets provenance be measured."""
     teacher: Name | None = None
     """The checkpoint whose outputs the stage imitates."""
-    step: int | None = Field(None, ge=0)
-    """Training step of an intermediate checkpoint."""
+    step: int | None = Field(None, ge=0, le=2**53)
+    """Training step of this checkpoint."""
+    steps: Texts | None = Field(None, min_length=1)
+    """Pattern of the folders of intermediate steps, such as `runs/sft/checkpoint-*`; or a list."""
     replicate: int = Field(0, ge=0, lt=2**31)
     """Same weights, same protocol, but independent samples for every value."""
     provenance: LooseProvenance | None = None
@@ -247,7 +250,7 @@ def manifest_schema() -> dict[str, Any]:
 
 # --- what pydantic's types do not say ---------------------------------------------------------
 
-_STAGE_KEYS = ("method", "trajectories", "teacher", "step", "provenance", "interface", "role")
+_STAGE_KEYS = ("method", "trajectories", "teacher", "provenance", "interface", "role")
 
 
 def _check(manifest: Manifest, path: Path) -> None:
@@ -264,9 +267,18 @@ def _check(manifest: Manifest, path: Path) -> None:
 
 def _check_checkpoint(name: str, entry: CheckpointEntry, path: Path) -> None:
     key = f"checkpoints.{name}"
-    if entry.path is None and entry.adapter is None:
+    if entry.path is None and entry.adapter is None and entry.steps is None:
         raise ManifestError(
-            "has no weights; give it `path:` (a folder or hub id) or `adapter:`", path=path, key=key
+            "has no weights; give it `path:` (a folder or hub id), `adapter:` or `steps:`",
+            path=path,
+            key=key,
+        )
+    if entry.path is None and entry.adapter is None and entry.step is not None:
+        raise ManifestError(
+            "has `steps` and no `path`, so its step is that of the last folder; remove step, or "
+            "name the folder as `path:`",
+            path=path,
+            key=f"{key}.step",
         )
     if entry.path is not None and entry.adapter is not None:
         raise ManifestError(

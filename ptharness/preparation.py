@@ -39,7 +39,7 @@ def prepare(
     Prompts are built in scoring processes: building wants lm-eval, datasets and a tokenizer,
     and this process stays free of them.
     """
-    usable = [c for c in evaluation.lineage.checkpoints if c.name in prints]
+    usable = [c for c in evaluation.checkpoints if c.name in prints]
     inputs: dict[str, str] = {}
     for task in evaluation.tasks:
         try:

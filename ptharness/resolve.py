@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from ptharness.methods import Declaration, StageSettings
 from ptharness.prompts import Template
 from ptharness.registry import Registry
 from ptharness.safe_yaml import YamlError, read_text
+from ptharness.steps import Written, expand_steps
 from ptharness.tasks.base import Task, TaskSettings
 
 SAMPLING_FIELDS = (
@@ -50,11 +52,12 @@ SAMPLING_FIELDS = (
 class Overrides:
     """What the command line says beside the manifest; it beats the manifest.
 
-    `tasks` keeps only these of the manifest's tasks. `engine` replaces the manifest's, whose
-    options are then not used.
+    `tasks` keeps only these of the manifest's tasks, `checkpoints` (patterns of names) only these
+    of its checkpoints. `engine` replaces the manifest's, whose options are then not used.
     """
 
     tasks: tuple[str, ...] = ()
+    checkpoints: tuple[str, ...] = ()
     samples: int | None = None
     engine: str | None = None
 
@@ -77,7 +80,11 @@ class ResolvedTask:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All that a run needs to know, with no name left to look up."""
+    """All that a run needs to know, with no name left to look up.
+
+    `selected` are the names of the checkpoints to evaluate, None for all. The others stay in the
+    lineage, which would be another one without them.
+    """
 
     lineage: Lineage
     tasks: tuple[ResolvedTask, ...]
@@ -88,6 +95,13 @@ class Evaluation:
     manifest_path: Path
     manifest_text: str
     plugin_files: tuple[Path, ...] = ()
+    selected: frozenset[str] | None = None
+
+    @property
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """The checkpoints to evaluate, parents first."""
+        chosen = self.selected
+        return tuple(c for c in self.lineage.checkpoints if chosen is None or c.name in chosen)
 
 
 def resolve(
@@ -100,10 +114,12 @@ def resolve(
     overrides = overrides or Overrides()
     _check_samples(manifest, overrides)
     engine, settings = _resolve_engine(manifest, registry, overrides)
-    unplaced = _resolve_lineage(manifest, registry)
+    written = expand_steps(manifest)
+    unplaced = _resolve_lineage(manifest, written, registry)
+    selected = _selected(unplaced, manifest, overrides)
     tasks = _resolve_tasks(manifest, registry, overrides)
     return Evaluation(
-        lineage=_place_checkpoints(unplaced, manifest),
+        lineage=_place_checkpoints(unplaced, manifest, written, selected),
         tasks=tasks,
         engine=engine,
         engine_settings=settings,
@@ -112,6 +128,7 @@ def resolve(
         manifest_path=manifest.path,
         manifest_text=manifest.text,
         plugin_files=tuple(plugin_files),
+        selected=selected,
     )
 
 
@@ -131,12 +148,14 @@ def _at(manifest: Manifest, key: str) -> Iterator[None]:
 # --- lineage ----------------------------------------------------------------------------------
 
 
-def _resolve_lineage(manifest: Manifest, registry: Registry) -> Lineage:
+def _resolve_lineage(
+    manifest: Manifest, written: Mapping[str, Written], registry: Registry
+) -> Lineage:
     """The graph with methods looked up; directories are still as the manifest writes them."""
-    names = list(manifest.checkpoints)
+    names = list(written)
     checkpoints = []
-    for name, entry in manifest.checkpoints.items():
-        key = f"checkpoints.{name}"
+    for name, its in written.items():
+        entry, key = its.entry, its.key
         for other_key, others in (("parent", entry.parent or []), ("teacher", [entry.teacher])):
             for other in others:
                 if other is not None and other not in names:
@@ -147,18 +166,18 @@ def _resolve_lineage(manifest: Manifest, registry: Registry) -> Lineage:
                         key=f"{key}.{other_key}",
                     )
         source = entry.path or entry.adapter or ""
-        stage = _resolve_stage(manifest, registry, name, entry)
-        checkpoints.append(Checkpoint(name, Path(source), source, None, entry.replicate, stage))
+        stage = _resolve_stage(manifest, registry, its)
+        checkpoints.append(
+            Checkpoint(name, Path(source), source, None, entry.replicate, stage, entry.step)
+        )
     with _at(manifest, "checkpoints"):
         return Lineage(manifest.lineage, tuple(checkpoints))
 
 
-def _resolve_stage(
-    manifest: Manifest, registry: Registry, name: str, entry: CheckpointEntry
-) -> Stage | None:
+def _resolve_stage(manifest: Manifest, registry: Registry, written: Written) -> Stage | None:
+    entry, key = written.entry, written.key
     if not entry.parent or entry.method is None:
         return None
-    key = f"checkpoints.{name}"
     with _at(manifest, f"{key}.method"):
         declared = _declare(entry.method, entry, registry)
     trajectories = None
@@ -174,7 +193,6 @@ def _resolve_stage(
         roles=tuple(entry.role or method.role or declared.roles),
         reason=declared.reason,
         teacher=entry.teacher,
-        step=entry.step,
         trajectories=trajectories,
         settings=dict(method.options),
     )
@@ -221,15 +239,44 @@ def _further_keys(options: Mapping[str, Any], missing: Sequence[str]) -> str:
     return f"; it also has {told}" if told else ""
 
 
-def _place_checkpoints(lineage: Lineage, manifest: Manifest) -> Lineage:
-    """The lineage with every directory absolute and present, parents before children."""
+def _selected(lineage: Lineage, manifest: Manifest, overrides: Overrides) -> frozenset[str] | None:
+    """The names that the patterns of the command line mean; None where there are none."""
+    if not overrides.checkpoints:
+        return None
+    selected: set[str] = set()
+    for pattern in overrides.checkpoints:
+        found = [name for name in lineage.by_name if fnmatchcase(name, pattern)]
+        if not found:
+            raise ManifestError(
+                f"{pattern!r} is no checkpoint of this manifest"
+                f"{near_misses(pattern, lineage.by_name)}",
+                path=manifest.path,
+                key="--checkpoints",
+            )
+        selected.update(found)
+    return frozenset(selected)
+
+
+def _place_checkpoints(
+    lineage: Lineage,
+    manifest: Manifest,
+    written: Mapping[str, Written],
+    selected: frozenset[str] | None,
+) -> Lineage:
+    """The lineage with every directory absolute and, of what is selected, present.
+
+    What is not evaluated is neither looked for nor downloaded, but for an adapter's base.
+    """
     placed: dict[str, Checkpoint] = {}
+    needed = _with_bases(lineage, written, selected)
     for checkpoint in lineage.checkpoints:
-        entry = manifest.checkpoints[checkpoint.name]
-        key = f"checkpoints.{checkpoint.name}"
+        its = written[checkpoint.name]
+        entry, key = its.entry, its.key
         if entry.adapter is None:
-            with _at(manifest, f"{key}.path"):
-                folder = find_folder(checkpoint.source, manifest.folder)
+            folder = manifest.folder / checkpoint.source
+            if checkpoint.name in needed:
+                with _at(manifest, its.place):
+                    folder = find_folder(checkpoint.source, manifest.folder)
             placed[checkpoint.name] = replace(checkpoint, directory=folder)
             continue
         base = placed[checkpoint.parents[0]]
@@ -240,10 +287,22 @@ def _place_checkpoints(lineage: Lineage, manifest: Manifest) -> Lineage:
                 path=manifest.path,
                 key=f"{key}.parent",
             )
-        with _at(manifest, f"{key}.adapter"):
-            adapter = find_folder(entry.adapter, manifest.folder)
+        adapter = manifest.folder / entry.adapter
+        if checkpoint.name in needed:
+            with _at(manifest, its.place):
+                adapter = find_folder(entry.adapter, manifest.folder)
         placed[checkpoint.name] = replace(checkpoint, directory=base.directory, adapter=adapter)
     return Lineage(lineage.name, tuple(placed.values()))
+
+
+def _with_bases(
+    lineage: Lineage, written: Mapping[str, Written], selected: frozenset[str] | None
+) -> frozenset[str]:
+    """The names of all whose files a run reads."""
+    if selected is None:
+        return frozenset(lineage.by_name)
+    adapters = (name for name in selected if written[name].entry.adapter is not None)
+    return selected.union(*(lineage.by_name[name].parents for name in adapters))
 
 
 # --- engine -----------------------------------------------------------------------------------

@@ -112,7 +112,7 @@ TAGS = (
     _field(
         "stage", pa.int32(), "Stages on the longest way from a root; 0 for a root.", nullable=False
     ),
-    _field("step", pa.int64(), "Training step of the stage, where the manifest gives one."),
+    _field("step", pa.int64(), "Training step within the stage, where the manifest gives one."),
     _field("parents", _NAMES, "Checkpoints it was trained from; empty for a root.", nullable=False),
     _field("method", _TAG, "Kind of stage, as its method plugin names it; null for a root."),
     _field("interface", _TAG, "How the correction was attached to the trajectories."),

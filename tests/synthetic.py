@@ -75,7 +75,9 @@ def lineage(name: str = "arith", step: int | None = None) -> Lineage:
     """base -> sft -> grpo."""
 
     def checkpoint(name: str, stage: Stage | None = None) -> Checkpoint:
-        return Checkpoint(name, Path("/nowhere") / name, f"checkpoints/{name}", stage=stage)
+        directory = Path("/nowhere") / name
+        its_step = step if name == "grpo" else None
+        return Checkpoint(name, directory, f"checkpoints/{name}", stage=stage, step=its_step)
 
     sft = Stage(
         "sft",
@@ -91,7 +93,6 @@ def lineage(name: str = "arith", step: int | None = None) -> Lineage:
         Provenance.ON_POLICY,
         Interface.VERIFIER_FEEDBACK,
         (Role.POLICY_RESHAPING, Role.CONSOLIDATION),
-        step=step,
     )
     return Lineage(name, (checkpoint("grpo", grpo), checkpoint("sft", sft), checkpoint("base")))
 

@@ -150,6 +150,16 @@ WRONG: dict[str, tuple[tuple[str, str], str, str]] = {
         "checkpoints.sft.method",
         "`ptharness methods` lists them",
     ),
+    "step of the last of steps": (
+        ("{path: checkpoints/sft,", "{steps: a-*, step: 3,"),
+        "checkpoints.sft.step",
+        "its step is that of the last folder",
+    ),
+    "no pattern of steps": (
+        ("{path: checkpoints/sft,", "{path: a, steps: [],"),
+        "checkpoints.sft.steps",
+        "give at least one",
+    ),
     "no weights": (("{path: checkpoints/base}", "{}"), "checkpoints.base", "give it `path:`"),
     "path and adapter": (
         ("{path: checkpoints/sft,", "{path: a, adapter: b,"),

@@ -149,8 +149,8 @@ def setting(**changes: Any) -> Callable[[Case], None]:
 
 
 def stage(case: Case) -> None:
-    made = Stage("dpo", ("x",), Provenance.MIXED, Interface.REWARDS, (Role.CONSOLIDATION,), step=4)
-    case.checkpoint = replace(case.checkpoint, name="other", source="elsewhere", stage=made)
+    made = Stage("dpo", ("x",), Provenance.MIXED, Interface.REWARDS, (Role.CONSOLIDATION,))
+    case.checkpoint = replace(case.checkpoint, name="other", source="elsewhere", stage=made, step=4)
 
 
 def moved(case: Case) -> None:

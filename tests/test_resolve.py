@@ -98,11 +98,12 @@ def test_declarations_follow_settings_and_the_manifest_overrides_them(
         "method: sft",
         "method: {name: dpo, pairs: fresh_rollouts}, provenance: mixed, step: 5",
     )
-    stages = {c.name: c.stage for c in resolved(path, registry).lineage.checkpoints}
+    lineage = resolved(path, registry).lineage
+    stages = {c.name: c.stage for c in lineage.checkpoints}
     assert stages["grpo"].provenance is Provenance.MIXED  # type: ignore[union-attr]
     assert stages["grpo"].roles == (Role.CONSOLIDATION,)  # type: ignore[union-attr]
     assert stages["sft"].provenance is Provenance.MIXED  # type: ignore[union-attr]
-    assert stages["sft"].step == 5  # type: ignore[union-attr]
+    assert lineage.by_name["sft"].step == 5
     assert stages["sft"].settings == {"pairs": "fresh_rollouts"}  # type: ignore[union-attr]
 
 

@@ -155,6 +155,5 @@ def _checkpoint(row: Row) -> Checkpoint:
             Interface(row["interface"]),
             tuple(Role(role) for role in row["role"]),
             teacher=row["teacher"],
-            step=row["step"],
         )
-    return Checkpoint(name, Path(name), row["path"] or name, stage=stage)
+    return Checkpoint(name, Path(name), row["path"] or name, stage=stage, step=row["step"])

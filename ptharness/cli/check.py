@@ -80,7 +80,7 @@ def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "roles": list(stage.roles) if stage else [],
         "reason": stage.reason if stage else None,
         "teacher": stage.teacher if stage else None,
-        "step": stage.step if stage else None,
+        "step": checkpoint.step,
         "replicate": checkpoint.replicate,
         "directory": str(checkpoint.directory),
         "adapter": str(checkpoint.adapter) if checkpoint.adapter else None,
@@ -91,6 +91,10 @@ def _print(
     evaluation: Evaluation, evidence: dict[str, list[Evidence]], findings: list[Finding]
 ) -> None:
     lineage = evaluation.lineage
+    columns = ["checkpoint", "parent", "method", "provenance", "role", "looks like"]
+    with_steps = any(checkpoint.step is not None for checkpoint in lineage.checkpoints)
+    if with_steps:
+        columns.insert(1, "step")
     rows = []
     for checkpoint, depth in _tree(lineage):
         described = _describe(checkpoint)
@@ -99,6 +103,7 @@ def _print(
         rows.append(
             (
                 "  " * depth + checkpoint.name,
+                *(["" if checkpoint.step is None else str(checkpoint.step)] * with_steps),
                 ", ".join(described["parents"]),
                 described["method"] or "(root)",
                 described["provenance"] or "",
@@ -106,9 +111,7 @@ def _print(
                 " or ".join(best),
             )
         )
-    print_table(
-        ("checkpoint", "parent", "method", "provenance", "role", "looks like"), rows, lineage.name
-    )
+    print_table(columns, rows, lineage.name)
     names = ", ".join(resolved.task.name for resolved in evaluation.tasks)
     print_text(f"tasks: {names}\nengine: {evaluation.engine_settings.name}")
     for finding in findings:

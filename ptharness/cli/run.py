@@ -37,6 +37,12 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--tasks", metavar="A,B", default="", help="Only these of the manifest's tasks."
             ),
             click.option(
+                "--checkpoints",
+                metavar="A,B*",
+                default="",
+                help="Only these checkpoints: names, or patterns with *, ? and [...].",
+            ),
+            click.option(
                 "--samples",
                 type=click.IntRange(min=1),
                 metavar="N",
@@ -81,6 +87,7 @@ def run(session: Session, /, manifest: Path, quiet: bool, as_json: bool, **optio
     Examples:
         ptharness run lineage.yaml
         ptharness run lineage.yaml -o results --tasks gsm8k --samples 64
+        ptharness run lineage.yaml --checkpoints 'base,grpo*'
         ptharness run lineage.yaml --limit 20 --json
     """
     return run_manifest(session, manifest, quiet=quiet, as_json=as_json, **options)
@@ -105,12 +112,21 @@ def run_manifest(
     return SOME_FAILED if failures else 0
 
 
-def make_request(manifest: Path, *, tasks: str = "", **options: Any) -> Any:
+def make_request(manifest: Path, *, tasks: str = "", checkpoints: str = "", **options: Any) -> Any:
     """The command line's options as a request."""
     from ptharness.evaluation import Request
 
-    wanted = tuple(name.strip() for name in tasks.split(",") if name.strip())
-    return Request(manifest, tasks=wanted, command=tuple(sys.argv), **options)
+    return Request(
+        manifest,
+        tasks=_listed(tasks),
+        checkpoints=_listed(checkpoints),
+        command=tuple(sys.argv),
+        **options,
+    )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _show(results: Results, failures: Sequence[Failure], *, quiet: bool, as_json: bool) -> None:

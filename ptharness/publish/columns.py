@@ -22,7 +22,7 @@ def tag_values(lineage: Lineage, checkpoint: Checkpoint) -> dict[str, Any]:
         "lineage": lineage.name,
         "checkpoint": checkpoint.name,
         "stage": lineage.depths[checkpoint.name],
-        "step": stage.step if stage else None,
+        "step": checkpoint.step,
         "parents": list(checkpoint.parents),
         "method": clean(stage.method) if stage else None,
         "interface": stage.interface.value if stage else None,

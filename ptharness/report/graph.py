@@ -101,8 +101,10 @@ class _Tree:
             below = (height.get(child.name, 0) for child in self.children[checkpoint.name])
             height[checkpoint.name] = 1 + max(below, default=0)
         for children in self.children.values():
-            children.sort(key=lambda child: (-height[child.name], child.index))
-        self.roots.sort(key=lambda root: (-height[root.name], root.index))
+            children.sort(key=lambda c: (-height[c.name], lineage.is_on_the_way(c), c.index))
+        self.roots.sort(
+            key=lambda root: (-height[root.name], lineage.is_on_the_way(root), root.index)
+        )
 
     def first_parent(self, checkpoint: Checkpoint) -> str:
         return next(p for p in checkpoint.parents if p in self.children)

@@ -74,13 +74,21 @@ class Lineage:
     def main_path(self) -> tuple[Checkpoint, ...]:
         """The longest way from a root; of several the one that comes first in the manifest.
 
-        A merge is followed up its first parent, and a teacher is no parent.
+        A merge is followed up its first parent, and a teacher is no parent. A stage's earlier
+        steps come before its end and yet give way to it.
         """
         ways: dict[str, tuple[Checkpoint, ...]] = {}
         for checkpoint in self.checkpoints:
             before = max((ways.get(p, ()) for p in checkpoint.parents), key=len, default=())
             ways[checkpoint.name] = (*before, checkpoint)
-        return max(ways.values(), key=len, default=())
+        return max(
+            ways.values(), key=lambda way: (len(way), not self.is_on_the_way(way[-1])), default=()
+        )
+
+    def is_on_the_way(self, checkpoint: Checkpoint) -> bool:
+        """Whether it is an earlier step of a stage whose end is there too, as `steps:` names it."""
+        end = self.by_name.get(checkpoint.name.removesuffix(f"-{checkpoint.step}"))
+        return end is not None and end != checkpoint and end.parents == checkpoint.parents
 
     def scope(self, row: Row) -> Scope | None:
         """The scope of a row."""
