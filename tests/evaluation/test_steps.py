@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 
 import pytest
@@ -81,7 +82,8 @@ def test_a_selection_evaluates_its_own_and_keeps_the_lineage(stepped: Toys) -> N
     assert stepped.units("generation") == after
 
 
-def test_a_selection_in_python(stepped: Toys) -> None:
+def test_a_selection_in_python_and_the_rest_may_be_gone(stepped: Toys) -> None:
+    shutil.rmtree(stepped.folder / "checkpoints" / "base")
     results = ptharness.evaluate(
         stepped.folder / "lineage.yaml",
         stepped.out,
@@ -89,7 +91,9 @@ def test_a_selection_in_python(stepped: Toys) -> None:
         limit=10,
         plugins=[str(PLUGIN)],
     )
+    assert results.run["failures"] == []
     assert set(results.samples.checkpoint) == {"grpo-5"}
+    assert list(results.checkpoints.checkpoint) == NAMES
 
 
 def test_the_plan_is_that_of_the_selection(stepped: Toys, command: Command) -> None:
