@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ptharness.errors import CheckpointError, PluginError
+from ptharness.errors import CheckpointError, PluginError, StoreError
 from ptharness.evidence import gather_evidence
 from ptharness.executors.base import Executor, UnitFailed, WorkerContext, WorkerRestarted
 from ptharness.manifest import read_manifest
@@ -42,7 +42,7 @@ class Request:
 
     `tasks` and `checkpoints` (patterns of names) keep only these of the manifest's; `samples` and
     `engine` override it; `limit` takes the first documents of each task. Without `generate`, tables
-    are made of what is stored.
+    are made of what is stored, and analysing them is left to the caller.
     """
 
     manifest: Path
@@ -125,7 +125,9 @@ def run(
     session = Session.open(request, plugins, observer)
     try:
         plan = session.prepare(warm=request.generate)
-        session.execute(plan if request.generate else replace(plan, jobs=()))
+        if not request.generate:
+            plan = session.stored(plan)
+        session.execute(plan)
     finally:
         session.close()
     return session.publish(plan), tuple(session.failures)
@@ -226,6 +228,27 @@ class Session:
         self.timings["preparation_s"] = time.monotonic() - begun
         return plan
 
+    def stored(self, plan: Plan) -> Plan:
+        """The same without generating; says what is missing, and which tables it is of.
+
+        Raises `StoreError` where nothing is stored: tables that were published stay.
+        """
+        missing = {unit.key: unit.completions for job in plan.jobs for unit in job.units}
+        lacking = [sum(missing.get(u.key, 0) for u in w.generation) for w in plan.work]
+        kept = [work for work, count in zip(plan.work, lacking, strict=True) if not count]
+        if plan.work and not kept:
+            raise StoreError(
+                f"{self.store.root}: holds no complete checkpoint x task of "
+                f"{self.request.manifest}; `ptharness run` generates what is missing, or give "
+                "--out the folder that it went to"
+            )
+        for work, count in zip(plan.work, lacking, strict=True):
+            if count:
+                message = f"{count:,} completions are not stored; `ptharness run` generates them"
+                task = work.planned.prompts.header.task
+                self.fail(Failure(work.checkpoint.name, task, "incomplete", message))
+        return replace(plan, work=tuple(kept), jobs=())
+
     def execute(self, plan: Plan) -> None:
         """Generate and score what is missing."""
         scoring = _Scoring(plan.work, self.store, self.pool)
@@ -291,7 +314,8 @@ class Session:
         for failure in published.failures:
             self.fail(failure)
         results = Results(self.folder)
-        self._explain(results, changed=bool(published.written))
+        if self.request.generate:
+            self._explain(results, changed=bool(published.written))
         self.plugins.run_finished(results)
         return results
 

@@ -12,6 +12,7 @@ import click
 from ptharness.analysis_settings import MOST_ATTEMPTS
 from ptharness.cli.output import JSON_OPTION, print_json, print_table, print_text
 from ptharness.cli.session import Session
+from ptharness.text import safe
 
 if TYPE_CHECKING:
     from ptharness.analysis_settings import Settings
@@ -115,15 +116,16 @@ def _from_units(session: Session, manifest: Path, out: Path) -> tuple[Results, i
     """Publish what is stored of a manifest's evaluation; the results and what is missing."""
     from rich.console import Console
 
-    from ptharness.cli.progress import ProgressObserver
+    from ptharness.cli.progress import StoredObserver
     from ptharness.evaluation import Request, run
 
     request = Request(manifest, out, command=tuple(sys.argv), generate=False)
-    observer = ProgressObserver(Console(stderr=True))
+    observer = StoredObserver(Console(stderr=True))
     with observer.showing():
         results, failures = run(request, session.plugins, observer)
     for failure in failures:
-        click.echo(f"failed: {failure.checkpoint} x {failure.task}: {failure.message}", err=True)
+        told = f"failed: {failure.checkpoint} x {failure.task}: {failure.message}"
+        click.echo(safe(told), err=True)
     return results, len(failures)
 
 

@@ -143,3 +143,13 @@ class ProgressObserver(Observer):
         where = " x ".join(part for part in (failure.checkpoint, failure.task) if part)
         others = "; the others go on" if where else ""
         self.say(f"{where or failure.stage}: failed ({failure.stage}){others}")
+
+
+class StoredObserver(ProgressObserver):
+    """For what is stored alone: nothing will be generated."""
+
+    def planned(self, plan: Plan, cached: int) -> None:
+        """Say how much there is."""
+        del plan
+        self.say(f"{cached:,} completions are in the store")
+        self._show("scoring", completed=0, total=0)
