@@ -30,6 +30,7 @@ SAMPLE_COLUMNS = (
     "answer",
     "score",
     "correct",
+    "scores",
     "choice_logprobs_nats",
     "error",
 )
@@ -81,6 +82,12 @@ class ItemView:
         table = self.results.arrow("items", ["task", "checkpoint"])
         pairs = set(zip(table["task"].to_pylist(), table["checkpoint"].to_pylist(), strict=True))
         return {task: [c for c in self.checkpoints if (task, c) in pairs] for task in self.tasks}
+
+    def described(self, task: str) -> Row:
+        """What run.json says of a task: its kind, its primary metric and filter."""
+        tasks = self.results.run.get("tasks")
+        found = tasks.get(task) if isinstance(tasks, dict) else None
+        return found if isinstance(found, dict) else {}
 
     def task(self, name: str) -> str:
         """The task of this name."""

@@ -67,6 +67,9 @@ def _described(place: Path) -> dict[str, Any]:
         return {**about, **_contents(place)}
     except ResultsError as error:
         return {**about, "error": str(error)}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        told = f"its run.json is not as ptharness writes it ({error}); run the evaluation again"
+        return {**about, "error": f"{place}: {told}"}
 
 
 def _contents(place: Path) -> dict[str, Any]:
@@ -80,11 +83,11 @@ def _contents(place: Path) -> dict[str, Any]:
     return {
         "lineage": run.get("lineage"),
         "checkpoints": names,
-        "tasks": list(run.get("tasks") or {}),
+        "tasks": list((run.get("tasks") or {}).keys()),
         "evaluated": len(evaluated),
         "started": run.get("started"),
         "finished": run.get("finished"),
-        "failures": run.get("failures") or [],
+        "failures": [dict(failure) for failure in run.get("failures") or ()],
         "engine": engine.get("name"),
         "engine_version": identity.get("version"),
         "dtype": identity.get("dtype"),

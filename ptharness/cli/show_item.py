@@ -144,8 +144,12 @@ def _print_together(samples: Mapping[str, Sequence[Row]]) -> None:
     for name, rows in samples.items():
         for row in rows:
             if row["sample"] is None:
-                answer = "" if row["answer"] is None else f", answer {row['answer']}"
-                print_text(f"{name}: all samples together: {_judged(row)}{answer}")
+                told = [f"{s['metric']} ({s['filter']}) {s['value']:.4g}" for s in row["scores"]]
+                if row["error"] or not told:
+                    told = [_judged(row)]
+                if row["answer"] is not None:
+                    told.append(f"answer {row['answer']}")
+                print_text(f"{name}, all samples together: {', '.join(told)}")
 
 
 # --- choices ----------------------------------------------------------------------------------
@@ -185,7 +189,7 @@ def _labels(view: ItemView, task: str, rows: Sequence[Row]) -> dict[int, str]:
 
     Only the metric `acc` takes the likeliest choice as it is.
     """
-    primary = (view.results.run.get("tasks") or {}).get(task, {}).get("primary") or [""]
+    primary = view.described(task).get("primary") or [""]
     if primary[0] != "acc":
         return {}
     labels: dict[int, str] = {}

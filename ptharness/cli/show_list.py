@@ -42,10 +42,7 @@ def width() -> int:
 
 def show_tasks(view: ItemView, as_json: bool) -> None:
     """The tasks, to choose one of."""
-    kinds = {
-        task: (view.results.run.get("tasks") or {}).get(task, {}).get("kind", "?")
-        for task in view.tasks
-    }
+    kinds = {task: view.described(task).get("kind", "?") for task in view.tasks}
     if as_json:
         tasks = [
             {"task": t, "kind": kinds[t], "items": count, "checkpoints": view.evaluated[t]}

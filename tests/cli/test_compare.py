@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ptharness import Results
 from ptharness.analysis_settings import Settings
 from ptharness.cli import main
+from ptharness.lineage import Lineage
 from ptharness.publish import publish_analysis
-from tests.synthetic import Run
+from tests.synthetic import Run, lineage
 
 
 @pytest.fixture(scope="module")
@@ -103,11 +107,6 @@ def test_a_table_for_people(published: Path, capsys: pytest.CaptureFixture[str])
 def test_a_pair_that_the_lineage_does_not_relate(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from dataclasses import replace
-
-    from ptharness.lineage import Lineage
-    from tests.synthetic import lineage
-
     made = lineage()
     grpo, sft, base = (made.by_name[name] for name in ("grpo", "sft", "base"))
     assert grpo.stage is not None
@@ -181,3 +180,28 @@ def test_wrong_use_is_one_line(
     words: list[str], said: str, published: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert said in refused(capsys, published, *words)
+
+
+def test_a_metric_that_is_no_yes_or_no_keeps_its_unit(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folder / "items.parquet"
+    rows = pq.read_table(path, partitioning=None)
+    values_of = rows.to_pylist()
+    for place, row in enumerate(values_of):
+        if row["task"] == "pick":
+            row.update(
+                n=0, c=0, mean_score=10.0 + place + place % 2 * (row["checkpoint"] == "grpo")
+            )
+    pq.write_table(pa.Table.from_pylist(values_of, schema=rows.schema), path)
+    found = values(capsys, folder, "sft", "grpo", "--task", "pick")
+    (row,) = found["comparisons"]
+    assert not row["is_accuracy"]
+    assert row["target"] - row["source"] == pytest.approx(row["estimates"]["delta"]["estimate"])
+    out = printed(capsys, folder, "sft", "grpo")
+    assert re.search(r"pick = +[\d.]+ +[\d.]+ +\+[\d.]+ \[", out)
+    assert "=: the metric is no yes/no, in its own unit" in out
+    assert main(["show", str(folder), "--task", "pick"]) == 0
+    assert re.search(r"0-\w+ +pick 0: +0 +\d+ +\d+ +\d+\n", capsys.readouterr().out)
+    assert main(["show", str(folder), "--gained", "sft", "grpo"]) == 0
+    assert "pick: no item has yes/no scores on both sides" in capsys.readouterr().out

@@ -90,6 +90,20 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_listed(
     assert "cannot be read: " in listed(capsys, tmp_path / "broken", code=1)
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"tasks": ["a"]}, {"engine": "x"}, {"failures": "x"}, {"versions": [1]}]
+)
+def test_a_record_that_is_none_of_ours_is_no_crash(
+    wrong: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run(tmp_path, documents=4).fill()
+    run.publish()
+    record = json.loads((run.folder / "run.json").read_text()) | wrong
+    (run.folder / "run.json").write_text(json.dumps(record))
+    assert "its run.json is not as ptharness writes it" in listed(capsys, run.folder, code=1)
+    assert main(["show", str(run.folder), "--task", "pick", "--item", "1"]) == 0
+
+
 def test_units_alone_are_something(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Run(tmp_path, documents=4).fill()
     assert "no published results\nunits: " in listed(capsys, tmp_path)

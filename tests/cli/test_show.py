@@ -18,6 +18,9 @@ import pytest
 
 from ptharness.cli import main
 from ptharness.cli.differences import bounded, marked, one_line
+from ptharness.errors import ResultsError
+from ptharness.item_view import ItemView
+from ptharness.results import Results
 from tests.synthetic import Run, add_correct
 
 HOSTILE = "\x1b[2J[bold]up[/bold]\u202e <b>\u200b"
@@ -143,6 +146,43 @@ def test_what_the_scorer_gave_up_on_is_said(
     assert "[-...-]" not in out  # nothing to compare with
 
 
+def test_what_a_filter_made_of_all_samples_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run(tmp_path, documents=8, vote=True).fill()
+    run.publish()
+    out = shown(capsys, run.folder, "--task", "add", "--item", 4)
+    assert "grpo, all samples together: exact_match (vote) 1\n" in out
+    assert "base, all samples together: exact_match (vote) 0\n" in out
+
+
+def test_checkpoints_that_were_asked_differently_are_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read = ItemView.samples
+
+    def changed(view: ItemView, checkpoint: str, task: str, item: str) -> list[dict[str, Any]]:
+        rows = read(view, checkpoint, task, item)
+        return [{**row, "prompt_digest": checkpoint == "sft"} for row in rows]
+
+    monkeypatch.setattr(ItemView, "samples", changed)
+    out = shown(capsys, folder, "--task", "add", "--item", 4)
+    assert "asked   differently: base grpo / sft; the prompt is that of the first" in out
+
+
+def test_a_checkpoint_without_the_task_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run(tmp_path, documents=4).fill()
+    run.publish(work=[run.of("base", "add"), run.of("sft", "add"), run.of("sft", "pick")])
+    assert "checkpoint 'base' was not evaluated on task 'pick' (these were: sft)" in refused(
+        capsys, run.folder, "--task", "pick", "--checkpoints", "base"
+    )
+    assert "were not both evaluated on task 'pick'" in refused(
+        capsys, run.folder, "--task", "pick", "--gained", "base", "sft"
+    )
+
+
 def test_choices_have_likelihoods_and_the_choice_made(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -227,10 +267,6 @@ def test_items_by_the_beginning_of_their_id(
 def test_several_items_with_that_beginning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from ptharness.errors import ResultsError
-    from ptharness.item_view import ItemView
-    from ptharness.results import Results
-
     run = Run(tmp_path, documents=4).fill()
     run.publish()
     view = ItemView(Results(run.folder))
