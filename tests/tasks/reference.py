@@ -46,6 +46,8 @@ def evaluate(model: Any, yaml: Path, template: Template, **options: Any) -> dict
 
     folder = Path.cwd()
     os.chdir(yaml.parent)
+    # Its bootstrap forks, which can hang in a process with threads; the draws are the same.
+    os.environ["DISABLE_MULTIPROC"] = "1"
     try:
         results = simple_evaluate(
             model=model,
@@ -57,6 +59,7 @@ def evaluate(model: Any, yaml: Path, template: Template, **options: Any) -> dict
         )
     finally:
         os.chdir(folder)
+        del os.environ["DISABLE_MULTIPROC"]
     assert results is not None
     return dict(results)
 
