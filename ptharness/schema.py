@@ -386,6 +386,12 @@ QUANTITIES = {
     "novelty": Quantity(
         ("edges",), "fraction", "Items that the student solves within k and its teacher does not."
     ),
+    "forgetting": Quantity(
+        ("edges",), "fraction", "Choices that were right and no longer are, luck taken off."
+    ),
+    "backward_transfer": Quantity(
+        ("edges",), "fraction", "Choices that were wrong and now are right, luck taken off."
+    ),
     "retention": Quantity(("retention",), "ratio", "Of what the stage gained, what is left."),
     "pass_at_k": Quantity(("measures",), "fraction", "One of k attempts is right."),
     "majority_at_k": Quantity(("measures",), "fraction", "The majority of k answers is right."),

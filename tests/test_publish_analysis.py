@@ -71,6 +71,16 @@ def test_how_each_was_asked_is_read_back(folder: Path) -> None:
     assert not inputs.counts["pick"].has_attempts
 
 
+def test_choices_are_forgotten_or_come_back(folder: Path) -> None:
+    publish_analysis(Results(folder), SETTINGS)
+    edges = Results(folder).edges
+    pick = edges[(edges.task == "pick") & (edges.relation == "edge")].astype({"quantity": str})
+    found = pick.pivot(index="target", columns="quantity", values="estimate")
+    change = found["backward_transfer"] - found["forgetting"]
+    assert change.to_list() == pytest.approx(found["delta"].to_list())
+    assert "forgetting" not in set(edges[edges.task == "add"].quantity)
+
+
 def test_damage_is_named(folder: Path) -> None:
     (folder / "samples" / "sft" / "add.parquet").write_bytes(b"PAR1 damaged")
     with pytest.raises(ResultsError, match=r"add\.parquet: cannot be read"):

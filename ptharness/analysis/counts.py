@@ -50,6 +50,11 @@ class TaskCounts:
         """Whether there are completions, of which several can be drawn: not so for choices."""
         return self.is_binary and bool((self.tokens > 0).any())
 
+    @property
+    def is_choice(self) -> bool:
+        """Whether samples are right or wrong and yet nothing was attempted: multiple choice."""
+        return self.is_binary and not self.has_attempts
+
     def pair(self, source: str, target: str) -> tuple[PairCounts, npt.NDArray[np.bool_]]:
         """n and c of two checkpoints on the items that both have, and which ones these are."""
         first, second = self.row(source), self.row(target)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ptharness.analysis.attempts import crossover, pass_at_k
+from ptharness.analysis.choices import choice_changes
 from ptharness.analysis.consolidation import (
     amortisation,
     break_even,
@@ -27,10 +28,15 @@ def further(inputs: Inputs, edge: Edge, scope: Scope, settings: Settings) -> dic
 
     On edges and from teachers: `amortisation` (how much of what k attempts buy the source the
     target has in one). On one task: `movement`, and in attempts `crossover` and `break_even`. From
-    teachers: `recovered_gap`, `support_transfer`, and on one task `novelty`.
+    teachers: `recovered_gap`, `support_transfer`, and on one task `novelty`. On multiple choice
+    `forgetting` and `backward_transfer` alone.
     """
+    if edge.relation == "replicate":
+        return {}
+    if scope.kind == "task" and inputs.counts[scope.name].is_choice:
+        return choice_changes(inputs, edge, scope.name, settings)
     taken = take(inputs, (edge.source, edge.target), scope)
-    if taken is None or edge.relation == "replicate":
+    if taken is None:
         return {}
     source, target = taken.attempts
     of_task = scope.kind == "task"

@@ -28,6 +28,8 @@ SHARES = frozenset(
         "support_transfer",
         "novelty",
         "amortisation",
+        "forgetting",
+        "backward_transfer",
         "retention",
         "pass_at_k",
         "majority_at_k",
