@@ -296,7 +296,7 @@ def tables_page() -> str:
 
 
 def _quantity_rows() -> Iterator[str]:
-    from ptharness.schema import QUANTITIES
+    from ptharness.quantities import QUANTITIES
 
     yield "| quantity | table | unit | meaning |"
     yield "|---|---|---|---|"

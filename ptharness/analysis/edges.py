@@ -12,7 +12,7 @@ from ptharness.analysis.certified_items import Certified, certified_counts
 from ptharness.analysis.comparability import Comparable
 from ptharness.analysis.comparison import TESTED, Comparison, sensitivity
 from ptharness.analysis.gained_lost import shares
-from ptharness.analysis.inputs import Inputs, Row, Scope, estimate_columns, worst
+from ptharness.analysis.inputs import Inputs, Row, Scope, estimate_columns, together
 from ptharness.analysis.means import Means
 from ptharness.analysis.resampling import Estimate, Resampling
 from ptharness.analysis.roles import (
@@ -115,7 +115,7 @@ def _compared(edge: Edge, scope: Scope, parts: Mapping[str, Part], level: float)
     else:
         allowed = [part for part in parts.values() if part[1] != "no"] or list(parts.values())
         comparison = Comparison.pooled([part[0] for part in allowed])
-        comparable = worst(part[1] for part in allowed)
+        comparable = together(part[1] for part in allowed)
         note = "; ".join(dict.fromkeys(part[2] for part in parts.values() if part[2])) or None
     return Compared(edge, scope, comparison, comparable, note, comparison.estimates(level))
 
@@ -232,7 +232,7 @@ def sensitivity_rows(
                         **estimate_columns(estimates[quantity]),
                         "k": k,
                         "quantity": quantity,
-                        "comparable": worst(comparables[task] for task in tasks),
+                        "comparable": together(comparables[task] for task in tasks),
                     }
 
 

@@ -123,8 +123,8 @@ class Inputs:
         }
 
 
-def worst(comparables: Iterable[Comparable]) -> Comparable:
-    """What can be said of several comparisons together."""
+def together(comparables: Iterable[Comparable]) -> Comparable:
+    """What can be said of the comparisons that may be made: native if one is, else same."""
     found = set(comparables)
     return next((c for c in ("native", "same") if c in found), "no")
 

@@ -212,6 +212,7 @@ class Reshaping:
         least 0, which the fit to a grid does not know.
         """
         up = max(self.up, self.net, 0.0)
+        # What the grid alone makes of items that did not move is not up and as much down.
         if up <= ROUNDING or (self.is_equal and not self.net):
             up = max(self.net, 0.0)
         return {

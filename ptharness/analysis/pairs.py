@@ -9,7 +9,7 @@ import numpy as np
 
 from ptharness.analysis import gained_lost
 from ptharness.analysis.counts import TaskCounts
-from ptharness.analysis.inputs import Inputs, Row, estimate_columns, worst
+from ptharness.analysis.inputs import Inputs, Row, estimate_columns, together
 from ptharness.analysis.means import Means
 from ptharness.analysis.resampling import Resampling
 from ptharness.analysis_settings import Settings
@@ -51,7 +51,7 @@ def turnover_rows(
                     **estimate_columns(estimate),
                     "k": settings.k,
                     "quantity": quantity,
-                    "comparable": worst(comparables[task] for task in tasks),
+                    "comparable": together(comparables[task] for task in tasks),
                 }
 
 

@@ -14,7 +14,8 @@ from ptharness.analysis import certify, pass_at_k, retention
 from ptharness.analysis.inputs import Inputs
 from ptharness.analysis.tables import analyse
 from ptharness.analysis_settings import Settings
-from ptharness.schema import ANALYSIS, QUANTITIES
+from ptharness.quantities import QUANTITIES
+from ptharness.schema import ANALYSIS
 from tests.analysis.lineages import ASKED, checkpoint, inputs
 from tests.analysis.planted import probabilities
 

@@ -20,7 +20,7 @@ from ptharness.analysis.decomposition import item_terms
 from ptharness.analysis.inputs import Settings
 from ptharness.analysis.roles import judge
 from ptharness.manifest import DEFAULT_SUPPORT_BUDGET
-from ptharness.schema import QUANTITIES
+from ptharness.quantities import QUANTITIES
 from ptharness.taxonomy import Role
 
 ROOT = Path(__file__).parents[2]
