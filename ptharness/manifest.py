@@ -92,6 +92,13 @@ class SamplingEntry(_Entry):
     """Root of all random streams (0 where unset)."""
     num_fewshot: int | None = Field(None, ge=0, le=10_000)
     """Worked examples before each prompt."""
+    fewshot_seed: int | None = Field(None, ge=0, lt=2**63)
+    """Draws the worked examples, where the task draws them (1234 where unset, as in lm-eval)."""
+    fewshot_as_multiturn: bool | None = None
+    """In a chat template, whether each worked example is a turn of its own (true where unset)."""
+    think_end_token: Text | None = None
+    """Text that ends a model's thoughts, such as `</think>`. A completion is kept whole; what
+    follows the last one is scored. Stop strings then cut the answer alone."""
     chat_template: Text | None = None
     """auto (the tokenizer's own, if it has one), none, or a Jinja file."""
     system_prompt: str | None = None

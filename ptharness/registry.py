@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ptharness.engines.base import Engine
     from ptharness.executors.base import Executor
     from ptharness.methods import Method
-    from ptharness.tasks.base import Listing, Task, TaskProvider
+    from ptharness.tasks.base import Group, Listing, Task, TaskProvider
 
 T = TypeVar("T")
 
@@ -212,6 +212,16 @@ class TaskCatalogue:
             f"unknown task {reference!r}{near_misses(reference, names)}; "
             "`ptharness tasks TEXT` searches, and the path of a YAML file is a task too"
         )
+
+    def groups(self, reference: str, folder: Path) -> Sequence[Group]:
+        """The groups among what a reference means, by the provider that `find` asked."""
+        for providers in (self._providers, self._last):
+            for provider, _ in providers:
+                if groups := provider.groups(reference, folder):
+                    return groups
+                if provider.find(reference, folder):
+                    return ()
+        return ()
 
     def listings(self) -> Sequence[Listing]:
         """Every task, group and tag of every provider."""

@@ -5,77 +5,25 @@ Cheap errors come first: names, then the graph, then paths on disk, then downloa
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from ptharness.engines.base import Engine, EngineSettings
-from ptharness.errors import ManifestError, PluginError, PtharnessError, near_misses
+from ptharness.errors import ManifestError, near_misses
 from ptharness.evidence import declare
 from ptharness.lineage import Checkpoint, Lineage, Stage
 from ptharness.locations import find_file, find_folder
-from ptharness.manifest import (
-    DEFAULT_SUPPORT_BUDGET,
-    NAME_PATTERN,
-    CheckpointEntry,
-    Manifest,
-    MethodEntry,
-    SamplingEntry,
-    TaskEntry,
-)
+from ptharness.manifest import DEFAULT_SUPPORT_BUDGET, CheckpointEntry, Manifest, MethodEntry
 from ptharness.methods import Declaration, StageSettings
-from ptharness.prompts import Template
 from ptharness.registry import Registry
-from ptharness.safe_yaml import YamlError, read_text
+from ptharness.resolve_tasks import Overrides, ResolvedTask, at, check_samples, resolve_tasks
 from ptharness.steps import Written, expand_steps
-from ptharness.tasks.base import Task, TaskSettings
+from ptharness.tasks.base import Group
 
-SAMPLING_FIELDS = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "repetition_penalty",
-    "presence_penalty",
-    "frequency_penalty",
-    "max_tokens",
-    "stop",
-)
-"""Keys of the manifest that are laid over a task's own generation settings."""
-
-
-@dataclass(frozen=True)
-class Overrides:
-    """What the command line says beside the manifest; it beats the manifest.
-
-    `tasks` keeps only these of the manifest's tasks, `checkpoints` (patterns of names) only these
-    of its checkpoints. `engine` replaces the manifest's, whose options are then not used.
-    """
-
-    tasks: tuple[str, ...] = ()
-    checkpoints: tuple[str, ...] = ()
-    samples: int | None = None
-    engine: str | None = None
-
-
-@dataclass(frozen=True)
-class ResolvedTask:
-    """A task with what the manifest sets on it.
-
-    `samples` is None where neither manifest nor command line sets it; `overrides` holds the
-    sampling settings that the manifest sets and nothing else.
-    """
-
-    task: Task
-    settings: TaskSettings
-    template: Template
-    samples: int | None
-    overrides: Mapping[str, Any]
-    seed: int
+__all__ = ["Evaluation", "Overrides", "ResolvedTask", "resolve"]
 
 
 @dataclass(frozen=True)
@@ -96,6 +44,7 @@ class Evaluation:
     manifest_text: str
     plugin_files: tuple[Path, ...] = ()
     selected: frozenset[str] | None = None
+    groups: tuple[Group, ...] = ()
 
     @property
     def checkpoints(self) -> tuple[Checkpoint, ...]:
@@ -112,15 +61,16 @@ def resolve(
 ) -> Evaluation:
     """Look up everything that a manifest names. Raises `ManifestError` or `PluginError`."""
     overrides = overrides or Overrides()
-    _check_samples(manifest, overrides)
+    check_samples(manifest, overrides)
     engine, settings = _resolve_engine(manifest, registry, overrides)
     written = expand_steps(manifest)
     unplaced = _resolve_lineage(manifest, written, registry)
     selected = _selected(unplaced, manifest, overrides)
-    tasks = _resolve_tasks(manifest, registry, overrides)
+    tasks, groups = resolve_tasks(manifest, registry, overrides)
     return Evaluation(
         lineage=_place_checkpoints(unplaced, manifest, written, selected),
         tasks=tasks,
+        groups=groups,
         engine=engine,
         engine_settings=settings,
         support_budget=manifest.evaluate.support_budget or DEFAULT_SUPPORT_BUDGET,
@@ -130,19 +80,6 @@ def resolve(
         plugin_files=tuple(plugin_files),
         selected=selected,
     )
-
-
-@contextmanager
-def _at(manifest: Manifest, key: str) -> Iterator[None]:
-    """Give an error from below the file and key where the user can repair it."""
-    try:
-        yield
-    except PluginError:
-        raise
-    except ManifestError as error:
-        raise ManifestError(error.problem, path=manifest.path, key=error.key or key) from error
-    except PtharnessError as error:
-        raise ManifestError(str(error), path=manifest.path, key=key) from error
 
 
 # --- lineage ----------------------------------------------------------------------------------
@@ -170,7 +107,7 @@ def _resolve_lineage(
         checkpoints.append(
             Checkpoint(name, Path(source), source, None, entry.replicate, stage, entry.step)
         )
-    with _at(manifest, "checkpoints"):
+    with at(manifest, "checkpoints"):
         return Lineage(manifest.lineage, tuple(checkpoints))
 
 
@@ -178,11 +115,11 @@ def _resolve_stage(manifest: Manifest, registry: Registry, written: Written) -> 
     entry, key = written.entry, written.key
     if not entry.parent or entry.method is None:
         return None
-    with _at(manifest, f"{key}.method"):
+    with at(manifest, f"{key}.method"):
         declared = _declare(entry.method, entry, registry)
     trajectories = None
     if entry.trajectories is not None:
-        with _at(manifest, f"{key}.trajectories"):
+        with at(manifest, f"{key}.trajectories"):
             trajectories = find_file(entry.trajectories, manifest.folder)
     method = entry.method
     return Stage(
@@ -275,7 +212,7 @@ def _place_checkpoints(
         if entry.adapter is None:
             folder = manifest.folder / checkpoint.source
             if checkpoint.name in needed:
-                with _at(manifest, its.place):
+                with at(manifest, its.place):
                     folder = find_folder(checkpoint.source, manifest.folder)
             placed[checkpoint.name] = replace(checkpoint, directory=folder)
             continue
@@ -289,7 +226,7 @@ def _place_checkpoints(
             )
         adapter = manifest.folder / entry.adapter
         if checkpoint.name in needed:
-            with _at(manifest, its.place):
+            with at(manifest, its.place):
                 adapter = find_folder(entry.adapter, manifest.folder)
         placed[checkpoint.name] = replace(checkpoint, directory=base.directory, adapter=adapter)
     return Lineage(lineage.name, tuple(placed.values()))
@@ -313,136 +250,8 @@ def _resolve_engine(
 ) -> tuple[type[Engine], EngineSettings]:
     name = overrides.engine or manifest.engine.name
     options = manifest.engine.options if name == manifest.engine.name else {}
-    with _at(manifest, "--engine" if overrides.engine else "engine.name"):
+    with at(manifest, "--engine" if overrides.engine else "engine.name"):
         engine = registry.engines.get(name)
-    with _at(manifest, "engine"):
+    with at(manifest, "engine"):
         engine.check_options(options)
     return engine, EngineSettings(name=name, options=options)
-
-
-# --- tasks ------------------------------------------------------------------------------------
-
-
-def _resolve_tasks(
-    manifest: Manifest, registry: Registry, overrides: Overrides
-) -> tuple[ResolvedTask, ...]:
-    resolved: dict[str, ResolvedTask] = {}
-    references: dict[str, str] = {}
-    for position, entry in enumerate(manifest.evaluate.tasks):
-        key = f"evaluate.tasks[{position}]"
-        with _at(manifest, key):
-            tasks = registry.tasks.find(entry.task, manifest.folder)
-        for task in tasks:
-            _check_task_name(task.name, entry.task, references, manifest, key)
-            references[task.name] = entry.task
-            resolved[task.name] = _resolve_task(task, entry, manifest, overrides, key)
-    if not overrides.tasks:
-        return tuple(resolved.values())
-    legal = {*resolved, *references.values()}
-    for wanted in overrides.tasks:
-        if wanted not in legal:
-            raise ManifestError(
-                f"{wanted!r} is not a task of this manifest{near_misses(wanted, legal)}",
-                path=manifest.path,
-                key="--tasks",
-            )
-    wanted_names = set(overrides.tasks)
-    return tuple(
-        task
-        for name, task in resolved.items()
-        if name in wanted_names or references[name] in wanted_names
-    )
-
-
-def _check_task_name(
-    name: str, reference: str, references: Mapping[str, str], manifest: Manifest, key: str
-) -> None:
-    if not re.fullmatch(NAME_PATTERN, name) or name.endswith("\n"):
-        raise ManifestError(
-            f"task {name!r} cannot name a folder (letters, digits, '.', '-', '_'); write a YAML "
-            "that includes it and gives it another `task:` name",
-            path=manifest.path,
-            key=key,
-        )
-    if name in references:
-        raise ManifestError(
-            f"task {name!r} is named twice, by {references[name]!r} and {reference!r}; remove one, "
-            "or write a YAML that includes it and gives it another `task:` name",
-            path=manifest.path,
-            key=key,
-        )
-
-
-def _resolve_task(
-    task: Task, entry: TaskEntry, manifest: Manifest, overrides: Overrides, key: str
-) -> ResolvedTask:
-    settings = _merged(manifest.evaluate, entry)
-    template_key = f"{key}.chat_template" if entry.chat_template else "evaluate.chat_template"
-    with _at(manifest, template_key):
-        chat_template = _chat_template(settings.get("chat_template"), manifest.folder)
-    sampling = {name: settings[name] for name in SAMPLING_FIELDS if name in settings}
-    if "stop" in sampling:
-        sampling["stop"] = tuple(sampling["stop"])
-    return ResolvedTask(
-        task=task,
-        settings=TaskSettings(settings.get("num_fewshot"), entry.metric, entry.filter),
-        template=Template(chat_template, settings.get("system_prompt")),
-        samples=overrides.samples or settings.get("samples"),
-        overrides=sampling,
-        seed=settings.get("seed") or 0,
-    )
-
-
-def _merged(evaluate: SamplingEntry, entry: TaskEntry) -> dict[str, Any]:
-    """What is set: the task's entry over `evaluate`; a null in it takes a setting back."""
-    fields = SamplingEntry.model_fields
-    values = {name: getattr(evaluate, name) for name in fields}
-    values |= {name: getattr(entry, name) for name in fields if name in entry.model_fields_set}
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _chat_template(value: str | None, folder: Path) -> str:
-    """auto, none, or the text of the file that `value` names."""
-    if value in (None, "auto", "none"):
-        return value or "auto"
-    path = find_file(str(value), folder)
-    try:
-        return read_text(path)
-    except YamlError as error:
-        raise ManifestError(f"{path} {error.problem}") from None
-
-
-# --- samples ----------------------------------------------------------------------------------
-
-
-def _check_samples(manifest: Manifest, overrides: Overrides) -> None:
-    """Refuse samples that a set support budget or temperature makes pointless."""
-    evaluate = manifest.evaluate
-    if overrides.samples is not None and overrides.samples < 1:
-        raise ManifestError(
-            f"must be at least 1, not {overrides.samples}", path=manifest.path, key="--samples"
-        )
-    for position, entry in enumerate(evaluate.tasks):
-        settings = _merged(evaluate, entry)
-        samples = overrides.samples or settings.get("samples")
-        of_entry = "samples" in entry.model_fields_set and overrides.samples is None
-        budget = evaluate.support_budget
-        if budget is not None and (samples or 1) < budget + 1:
-            given = f"{samples} samples" if samples else "samples not set"
-            raise ManifestError(
-                f"a support budget of {budget} needs at least {budget + 1} samples, and task "
-                f"{entry.task!r} has {given}; set samples: {budget + 1} or more, lower "
-                "support_budget, or remove it",
-                path=manifest.path,
-                key=f"evaluate.tasks[{position}].samples"
-                if of_entry
-                else "evaluate.support_budget",
-            )
-        if settings.get("temperature") == 0 and (samples or 1) > 1:
-            own = "temperature" in entry.model_fields_set
-            raise ManifestError(
-                f"{samples} samples at temperature 0 would all be equal; set a temperature above "
-                "0, or samples: 1",
-                path=manifest.path,
-                key=f"evaluate.tasks[{position}].temperature" if own else "evaluate.temperature",
-            )

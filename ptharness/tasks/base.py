@@ -19,12 +19,19 @@ from ptharness.prompts import PromptSet, Template
 class TaskSettings:
     """What the manifest sets on a task and the task itself must know.
 
-    None leaves the task's own value. `metric` and `filter` choose the primary metric.
+    None leaves the task's own value. `metric` and `filter` choose the primary metric. What
+    stands up to the last `think_end_token` of a completion is not scored, and `stop` cuts what
+    follows it. `fewshot_seed` draws the worked examples; `fewshot_as_multiturn` says whether
+    each is a turn of its own in a chat.
     """
 
     num_fewshot: int | None = None
     metric: str | None = None
     filter: str | None = None
+    think_end_token: str | None = None
+    stop: tuple[str, ...] | None = None
+    fewshot_seed: int | None = None
+    fewshot_as_multiturn: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,8 @@ class Document:
     """Where a document's responses are, for scoring.
 
     `responses[r][j]` is the response to request r of the document in sample j: text for
-    generation; (log-likelihood in nats, is greedy) for log-likelihood, where there is one j.
+    generation; (log-likelihood in nats, is greedy) for log-likelihoods, rolling ones too, where
+    there is one j.
     """
 
     index: int
@@ -76,6 +84,27 @@ class Aggregate:
     value: float
     stderr: float | None
     samples: int
+
+
+@dataclass(frozen=True)
+class Aggregation:
+    """One metric of a group: the mean over its tasks, each weighed by its documents or alike.
+
+    `filters` None means all under which a task of the group reports the metric.
+    """
+
+    metric: str
+    filters: tuple[str, ...] | None = None
+    weight_by_size: bool = True
+
+
+@dataclass(frozen=True)
+class Group:
+    """A named group of tasks, nested ones flattened, and the metrics that it reports of them."""
+
+    name: str
+    tasks: tuple[str, ...]
+    aggregations: tuple[Aggregation, ...] = ()
 
 
 class LoadedTask(ABC):
@@ -134,6 +163,10 @@ class TaskProvider(ABC):
 
         A relative path is taken against `folder`, that of the manifest.
         """
+
+    def groups(self, reference: str, folder: Path) -> Sequence[Group]:  # noqa: ARG002
+        """The groups among what `reference` means, outer ones first; empty where there is none."""
+        return ()
 
     @abstractmethod
     def listings(self) -> Sequence[Listing]:

@@ -12,9 +12,18 @@ from pathlib import Path
 
 from ptharness.errors import TaskError
 from ptharness.fingerprint import cache_directory, digest, write_atomically
-from ptharness.tasks.base import Listing, Task, TaskProvider
-from ptharness.tasks.lm_eval import LmEvalTask
-from ptharness.tasks.task_index import Leaf, Lookup, TaskIndex, expand, expand_file, index_folder
+from ptharness.tasks.base import Aggregation, Group, Listing, Task, TaskProvider
+from ptharness.tasks.lm_eval import LmEvalTask, folder_name
+from ptharness.tasks.task_index import (
+    Expansion,
+    GroupNode,
+    Leaf,
+    Lookup,
+    TaskIndex,
+    expand,
+    expand_file,
+    index_folder,
+)
 
 _INDEX_FORMAT = "1"
 
@@ -40,11 +49,18 @@ class _IndexedProvider(TaskProvider):
         """The names that this provider knows."""
         raise NotImplementedError
 
-    def find(self, reference: str, folder: Path) -> Sequence[Task]:  # noqa: ARG002
+    def find(self, reference: str, folder: Path) -> Sequence[Task]:
         """The tasks of that name, group or tag; empty if it is none of these."""
+        return [self._task(leaf) for leaf in self._expand(reference, folder).leaves]
+
+    def groups(self, reference: str, folder: Path) -> Sequence[Group]:
+        """The groups among them, as their YAML describes them. Raises `TaskError`."""
+        return [_group(node) for node in self._expand(reference, folder).groups]
+
+    def _expand(self, reference: str, folder: Path) -> Expansion:  # noqa: ARG002
         if reference not in self.index:
-            return []
-        return [self._task(leaf) for leaf in expand(reference, self._chain(lambda: self.index))]
+            return Expansion()
+        return expand(reference, self._chain(lambda: self.index))
 
     def _chain(self, first: Lookup) -> Sequence[Lookup]:
         """`first`, then the fallback's names, built only where `first` lacks one."""
@@ -68,6 +84,35 @@ class _IndexedProvider(TaskProvider):
             for name, path in paths.items()
         ]
         return named + [Listing(name, "tag", self.origin) for name in index.tags]
+
+
+def _group(node: GroupNode) -> Group:
+    aggregations = []
+    for entry in node.aggregations:
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("metric"), str):
+            raise TaskError(
+                f"{node.path}: aggregate_metric_list: {entry!r} has no `metric:`; write "
+                "`- {metric: NAME}`"
+            )
+        filters = entry.get("filter_list")
+        # As in lm-eval, a function of the group's own changes nothing: it is always the mean.
+        if isinstance(entry.get("aggregation", "mean"), str) and entry.get("aggregation") not in (
+            None,
+            "mean",
+        ):
+            raise TaskError(
+                f"{node.path}: aggregate_metric_list: aggregation: {entry['aggregation']!r} is "
+                "not supported (supported: mean)"
+            )
+        aggregations.append(
+            Aggregation(
+                entry["metric"],
+                (filters,) if isinstance(filters, str) else filters and tuple(filters),
+                entry.get("weight_by_size", True) is not False,
+            )
+        )
+    names = tuple(folder_name(leaf) for leaf in node.leaves)
+    return Group(folder_name(node.name), names, tuple(aggregations))
 
 
 class LmEvalCatalogue(_IndexedProvider):
@@ -172,15 +217,15 @@ class PathTasks(_IndexedProvider):
         """Empty: a path is not a name."""
         return TaskIndex()
 
-    def find(self, reference: str, folder: Path) -> Sequence[Task]:
-        """The tasks of a `*.yaml` file; empty for a reference that is no such path.
+    def _expand(self, reference: str, folder: Path) -> Expansion:
+        """What a `*.yaml` file defines; nothing for a reference that is no such path.
 
         Raises `TaskError` for a path to a file that is missing or is no task.
         """
         if not reference.endswith((".yaml", ".yml")):
-            return []
+            return Expansion()
         path = (folder / Path(reference).expanduser()).resolve()
         if not path.is_file():
             raise TaskError(f"{reference}: there is no such file in {folder}")
         beside = cache(lambda: index_folder(path.parent, recursive=False))
-        return [self._task(leaf) for leaf in expand_file(path, self._chain(beside))]
+        return expand_file(path, self._chain(beside))

@@ -66,6 +66,13 @@ class PromptEncoder:
             encoded.append((before, after))
         return encoded
 
+    def whole(self, texts: Sequence[str]) -> list[tuple[Ids, Ids]]:
+        """Texts to score from their first token on, after the prefix token (`hf`'s
+        `loglikelihood_rolling`). A text without a token stays without one.
+        """
+        prefix = [self.prefix_token_id()]
+        return [(prefix, ids) for ids in self._encode(texts, self._starts_with_prefix)]
+
     def _without_context(self, ids: Ids) -> tuple[Ids, Ids]:
         prefix = self.prefix_token_id()
         return (ids[:1], ids[1:]) if ids[:1] == [prefix] else ([prefix], ids)

@@ -20,8 +20,8 @@ from ptharness.prompts import PromptSet, PromptSetHeader, Template
 from ptharness.tasks.base import Aggregate, Document, LoadedTask, Score, Task, TaskSettings
 from ptharness.tasks.lm_eval_aggregation import aggregate
 from ptharness.tasks.lm_eval_build import build, check_supported, quiet
-from ptharness.tasks.lm_eval_prompts import build_rows, choices_of
-from ptharness.tasks.lm_eval_scoring import Scorer, as_number
+from ptharness.tasks.lm_eval_prompts import build_prompts, choices_of
+from ptharness.tasks.lm_eval_scoring import Scorer, after_thinking, as_number, own_stops
 from ptharness.tasks.yaml_sources import (
     Source,
     assemble,
@@ -54,6 +54,15 @@ def library_versions() -> dict[str, str]:
     return versions
 
 
+def folder_name(name: str) -> str:
+    """A task's or group's name in lm-eval, with what no folder name may have replaced.
+
+    >>> folder_name("mmlu::other")
+    'mmlu-other'
+    """
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip(".-_")
+
+
 @dataclass(frozen=True)
 class LmEvalTask(Task):
     """A task in lm-eval's YAML format, found but not yet built.
@@ -72,7 +81,7 @@ class LmEvalTask(Task):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        return re.sub(r"[^A-Za-z0-9._-]+", "-", self.task).lstrip(".-_")
+        return folder_name(self.task)
 
     @cached_property
     def _declared(self) -> tuple[Mapping[str, Any], tuple[Path, ...]]:
@@ -127,34 +136,45 @@ class LoadedLmEvalTask(LoadedTask):
 
     def prompts(self, tokenizer_directory: Path, template: Template) -> PromptSet:
         """Every request, tokenised as lm-eval's `hf` model does. Raises `TaskError`."""
-        rows, generation, chat, bos = build_rows(
-            self.name, self.task, self.documents, tokenizer_directory, template
+        built = build_prompts(
+            self.name, self.task, self.documents, tokenizer_directory, template, self.settings
         )
         header = PromptSetHeader(
             task=self.name,
-            kind="generate" if self.task.OUTPUT_TYPE == "generate_until" else "loglikelihood",
+            kind=built.kind,
             documents=len(self.documents),
-            generation=generation,
+            generation=built.generation,
             metrics=self.metrics,
             primary=self.primary,
             binary=self._is_binary(),
             score_digest=self.score_digest(),
-            chat_template_used=chat,
-            add_bos=bos,
+            chat_template_used=built.chat_template_used,
+            add_bos=built.add_bos,
             version=str(self.task.VERSION),
         )
-        return PromptSet(header, rows)
+        return PromptSet(header, built.rows)
 
     def score(
         self, documents: Sequence[Document], on_document: Callable[[int], None]
     ) -> Iterator[Score]:
         """Score each sample by itself; a failing scorer gives a score with `error` set."""
-        scorer = Scorer(self.name, self.task, self.primary)
+        scorer = Scorer(self.name, self.task, self.primary, self._answer_of)
         for document in documents:
             on_document(document.index)
             with quiet():
                 scores = list(scorer.score(document, self.documents[document.index]))
             yield from scores
+
+    @cached_property
+    def _answer_of(self) -> Callable[[str], str]:
+        """What of a completion is scored."""
+        token = self.settings.think_end_token
+        if token is None:
+            return lambda text: text
+        stops = self.settings.stop
+        if stops is None:
+            stops = own_stops(self.task, self.documents[0])
+        return lambda text: after_thinking(text, token, stops)
 
     def aggregate(self, scores: Sequence[Score]) -> list[Aggregate]:
         """The task's metrics as lm-eval aggregates them. Raises `TaskError`."""
@@ -169,7 +189,11 @@ class LoadedLmEvalTask(LoadedTask):
         versions = library_versions()["lm_eval"]
         chosen = (self.settings.metric, self.settings.filter)
         code = code_digests(code_files(declared))
-        return digest(ADAPTER_VERSION, versions, plain(declared), code, chosen)
+        thinking: tuple[Any, ...] = ()
+        if self.settings.think_end_token:
+            stops = self.settings.stop, plain(self.source.declared.get("generation_kwargs"))
+            thinking = (self.settings.think_end_token, *stops)
+        return digest(ADAPTER_VERSION, versions, plain(declared), code, chosen, *thinking)
 
     @cached_property
     def metrics(self) -> tuple[Pair, ...]:
@@ -190,6 +214,8 @@ class LoadedLmEvalTask(LoadedTask):
         if self.task.OUTPUT_TYPE != "generate_until":
             twice = 2 if "acc_mutual_info" in listed else 1
             response = [(-1.0, False)] * (max(choices, 1) * twice)
+        if self.task.OUTPUT_TYPE == "loglikelihood_rolling":
+            response = [-1.0]
         try:
             with quiet():
                 reported = dict(self.task.process_results(document, response))

@@ -13,7 +13,7 @@ from typing import Any
 from ptharness.errors import TaskError, near_misses
 from ptharness.tasks.yaml_sources import FunctionReference
 
-OUTPUT_TYPES = ("generate_until", "multiple_choice", "loglikelihood")
+OUTPUT_TYPES = ("generate_until", "multiple_choice", "loglikelihood", "loglikelihood_rolling")
 _RANDOM_SEED, _NUMPY_SEED = 0, 1234
 """What `lm_eval.simple_evaluate` seeds before it builds tasks: some shuffle as they load."""
 

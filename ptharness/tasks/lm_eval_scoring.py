@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import numbers
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ptharness.protocol import cut_at_stop
 from ptharness.tasks.base import Document, Score
-from ptharness.tasks.lm_eval_build import one_line
-from ptharness.tasks.lm_eval_prompts import choices_of, item_name
+from ptharness.tasks.lm_eval_build import one_line, quiet
+from ptharness.tasks.lm_eval_prompts import choices_of, item_name, stops_of
 
 Pair = tuple[str, str]
 
@@ -28,10 +29,15 @@ class _Outcome:
 
 
 class Scorer:
-    """Scores documents of one task; `primary` names the metric and filter of `answer`."""
+    """Scores documents of one task; `primary` names the metric and filter of `answer`.
 
-    def __init__(self, name: str, task: Any, primary: Pair) -> None:
-        self.name, self.task, self.primary = name, task, primary
+    `answer_of` gives what of a completion the filters see.
+    """
+
+    def __init__(
+        self, name: str, task: Any, primary: Pair, answer_of: Callable[[str], str] = str
+    ) -> None:
+        self.name, self.task, self.primary, self.answer_of = name, task, primary, answer_of
         repeats = int(getattr(task.config, "repeats", None) or 1)
         together = {f.name for f in task._filters if needs_all_samples(f, repeats)}
         self.apart = [f for f in task._filters if f.name not in together]
@@ -40,13 +46,14 @@ class Scorer:
     def score(self, document: Document, content: Any) -> Iterator[Score]:
         """One score per sample, then one with `sample=None` where a filter needs them all."""
         samples = len(document.responses[0])
-        singles = [[[choice[j]] for choice in document.responses] for j in range(samples)]
+        responses = [[self._seen(response) for response in all_] for all_ in document.responses]
+        singles = [[[choice[j]] for choice in responses] for j in range(samples)]
         outcomes = self._outcomes(document.index, content, self.apart, singles)
         for sample, outcome in enumerate(outcomes):
             yield self._as_score(document.index, sample, outcome)
         if self.together:
             enough = [f for f in self.together if first_k(f) <= samples]
-            everything = [[list(choice) for choice in document.responses]]
+            everything = [responses]
             (outcome,) = self._outcomes(document.index, content, enough, everything)
             outcome.errors += [
                 f"task {self.name!r}: filter {f.name!r} needs {first_k(f)} samples of an item and "
@@ -55,6 +62,12 @@ class Scorer:
                 if f not in enough
             ]
             yield self._as_score(document.index, None, outcome)
+
+    def _seen(self, response: str | tuple[float, bool]) -> Any:
+        """A response as lm-eval's filters and scorers take it."""
+        if isinstance(response, str):
+            return self.answer_of(response)
+        return response[0] if self.task.OUTPUT_TYPE == "loglikelihood_rolling" else response
 
     def _outcomes(
         self, index: int, content: Any, filters: Sequence[Any], samples: Sequence[Any]
@@ -112,6 +125,29 @@ class Scorer:
             raw=outcome.raw,
             error="; ".join(dict.fromkeys(outcome.errors)),
         )
+
+
+def after_thinking(text: str, think_end_token: str, stops: tuple[str, ...]) -> str:
+    """The answer after a model's last thought, as lm-eval's models cut it.
+
+    Without the token it is the whole text: a thought that was cut off is scored as it is.
+
+    >>> after_thinking("<think>6?</think> No, 7.</think> 7.\\nDone", "</think>", ("\\n",))
+    '7.'
+    """
+    return cut_at_stop(text.rsplit(think_end_token, 1)[-1].lstrip(), stops)
+
+
+def own_stops(task: Any, document: Any) -> tuple[str, ...]:
+    """The stop strings that a task asks for, from its request for a document."""
+    try:
+        with quiet():
+            made = task.construct_requests(document, "", metadata=("", 0, 1))
+        request = made[0] if isinstance(made, list) else made
+        return stops_of(request.args[1].get("until"))
+    except Exception:
+        # Not a request for text, or one that needs its context: then nothing is to be cut.
+        return ()
 
 
 def first_k(ensemble: Any) -> int:

@@ -55,6 +55,27 @@ class Leaf:
     inline: bool = False
 
 
+@dataclass(frozen=True)
+class GroupNode:
+    """A group that a name came down through: its leaf tasks, and what it reports of them.
+
+    `aggregations` are the entries of `aggregate_metric_list` as they are written in `path`.
+    """
+
+    name: str
+    path: Path
+    leaves: tuple[str, ...]
+    aggregations: Sequence[Any]
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """What a name means: its leaf tasks, each once, and the groups on the way, outer ones first."""
+
+    leaves: tuple[Leaf, ...] = ()
+    groups: tuple[GroupNode, ...] = ()
+
+
 def index_folder(folder: Path, *, recursive: bool = True) -> TaskIndex:
     """Read every `*.yaml` of a folder. A file that is no task or group is left out, as in lm-eval.
 
@@ -91,30 +112,36 @@ def kind_of(config: Mapping[str, Any]) -> tuple[str, str]:
     return "", ""
 
 
-def expand(name: str, indexes: Sequence[Lookup]) -> list[Leaf]:
-    """The leaf tasks that a name means, each once; empty where no index knows the name.
+def expand(name: str, indexes: Sequence[Lookup]) -> Expansion:
+    """What a name means; nothing where no index knows the name.
 
     Raises `TaskError` for a group that names an unknown member or contains itself.
     """
-    leaves = _Expansion(indexes).named(name, {}, ())
-    return list({leaf.name: leaf for leaf in leaves}.values())
+    walk = _Walk(indexes)
+    return walk.expansion(walk.named(name, {}, ()))
 
 
-def expand_file(path: Path, indexes: Sequence[Lookup]) -> list[Leaf]:
-    """The leaf tasks of one YAML file. Raises `TaskError` if it is neither task nor group."""
+def expand_file(path: Path, indexes: Sequence[Lookup]) -> Expansion:
+    """What one YAML file defines. Raises `TaskError` if it is neither task nor group."""
     config, _ = read_config(path)
     name, kind = kind_of(config)
     if kind == "group":
-        leaves = _Expansion(indexes).members(name, config, path, {}, (name,))
-        return list({leaf.name: leaf for leaf in leaves}.values())
+        walk = _Walk(indexes)
+        return walk.expansion(walk.group(name, config, path, {}, (name,)))
     if kind == "task":
-        return [Leaf(name, path)]
+        return Expansion((Leaf(name, path),))
     raise TaskError(f"{path}: defines neither a task nor a group; it needs `task:` or `group:`")
 
 
-class _Expansion:
+class _Walk:
     def __init__(self, indexes: Sequence[Lookup]) -> None:
         self.indexes = indexes
+        self.groups: list[GroupNode] = []
+
+    def expansion(self, leaves: Iterator[Leaf]) -> Expansion:
+        once = {leaf.name: leaf for leaf in leaves}
+        # A group is met after those inside it.
+        return Expansion(tuple(once.values()), tuple(reversed(self.groups)))
 
     def named(
         self, name: str, settings: Mapping[str, Any], trail: tuple[str, ...]
@@ -130,12 +157,12 @@ class _Expansion:
             path = index.groups[name]
             config, _ = read_config(path)
             below = {key: value for key, value in settings.items() if key != "task"}
-            yield from self.members(name, config, path, below, (*trail, name))
+            yield from self.group(name, config, path, below, (*trail, name))
         else:
             for member in index.tags[name]:
                 yield from self.named(member, settings, (*trail, name))
 
-    def members(
+    def group(
         self,
         group: str,
         config: Mapping[str, Any],
@@ -143,10 +170,16 @@ class _Expansion:
         settings: Mapping[str, Any],
         trail: tuple[str, ...],
     ) -> Iterator[Leaf]:
+        """The leaves of a group, which is remembered."""
+        leaves: dict[str, None] = {}
         below = {key: value for key, value in config.items() if key not in _GROUP_KEYS}
         below |= settings
         for member in _as_list(config.get("task")):
-            yield from self._member(group, member, path, below, trail)
+            for leaf in self._member(group, member, path, below, trail):
+                leaves[leaf.name] = None
+                yield leaf
+        aggregations = _as_list(config.get("aggregate_metric_list"))
+        self.groups.append(GroupNode(group, path, tuple(leaves), aggregations))
 
     def _member(
         self,
@@ -163,7 +196,7 @@ class _Expansion:
                 yield from self.named(name, {**settings, **own}, trail)
             else:
                 inner = f"{group}::{name}"
-                yield from self.members(inner, member, path, settings, (*trail, inner))
+                yield from self.group(inner, member, path, settings, (*trail, inner))
             return
         if isinstance(member, Mapping) and "task" in member:
             name, own = str(member["task"]), {**settings, **member}

@@ -162,8 +162,8 @@ UNSUPPORTED = {
         "runs code that the model wrote",
     ),
     "output type": (
-        ("output_type: generate_until", "output_type: loglikelihood_rolling"),
-        "output_type 'loglikelihood_rolling' is not supported .supported: generate_until, multiple",
+        ("output_type: generate_until", "output_type: telepathy"),
+        "output_type 'telepathy' is not supported .supported: generate_until, multiple",
     ),
     "code from the hub": (
         ("metric: exact_match", "metric: exact_match\n    hf_evaluate: true"),
