@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from ptharness import fingerprint
+from ptharness.context import Fit, binds, fit, request_tokens, too_long
 from ptharness.errors import CheckpointError
 from ptharness.fingerprint import digest
 from ptharness.lineage import Checkpoint
@@ -44,7 +45,11 @@ class CheckpointPrint:
 
 @dataclass(frozen=True)
 class PlannedTask:
-    """A task for one checkpoint: its prompts and how samples are drawn."""
+    """A task for one checkpoint: its prompts and how samples are drawn.
+
+    `limit` are the tokens that a request may have, prompt and completion together; None where
+    nothing bounds them.
+    """
 
     task: Task
     settings: TaskSettings
@@ -55,6 +60,17 @@ class PlannedTask:
     protocol: str
     protocol_card: Mapping[str, object]
     seed: int
+    limit: int | None = None
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of the longest completion that may be drawn."""
+        return self.sampling.max_tokens if self.sampling else 0
+
+    def fit(self, documents: int) -> Fit:
+        """How many of the first `documents` fit the checkpoint's context."""
+        rows = self.prompts.slice_documents(0, documents)
+        return fit(rows, self.prompts.header.kind, self.limit, self.max_tokens)
 
 
 @dataclass(frozen=True)
@@ -66,6 +82,11 @@ class Work:
     generation: tuple[GenerationUnit, ...]
     scores: tuple[ScoreUnit, ...]
     metrics: MetricsUnit
+
+    @property
+    def documents(self) -> int:
+        """Documents that are evaluated."""
+        return sum(unit.documents for unit in self.scores)
 
     @property
     def scoring_context(self) -> ScoringContext:
@@ -135,6 +156,8 @@ def plan_work(
         count = min(SHARD_DOCUMENTS, documents - first)
         rows = planned.prompts.slice_documents(first, count)
         prompts_key = digest(rows["prompt_digest"].to_pylist(), rows["occurrence"].to_pylist())
+        bound = binds(rows, planned.limit, planned.max_tokens)
+        limit_here = planned.limit if bound else None
         blocks = [
             _generation_unit(
                 checkpoint,
@@ -146,6 +169,7 @@ def plan_work(
                 first,
                 count,
                 rows.num_rows,
+                limit_here,
             )
             for block in _blocks(planned.samples)
         ]
@@ -171,6 +195,7 @@ def plan_work(
                 count,
                 generation_keys,
                 planned.sampling.stop if planned.sampling else (),
+                limit_here,
             )
         )
     score_keys = tuple(unit.key for unit in scores)
@@ -200,6 +225,7 @@ def _generation_unit(
     first_document: int,
     documents: int,
     rows: int,
+    limit: int | None,
 ) -> GenerationUnit:
     model = (prints.weights, prints.architecture, prints.tokenizer)
     stream = (planned.seed, prints.weights, checkpoint.replicate)
@@ -208,6 +234,8 @@ def _generation_unit(
         drawing: tuple[object, ...] = ()
     else:
         drawing = (asdict(planned.sampling), prints.stop_token_ids, stream, block)
+    if limit is not None:
+        drawing = (*drawing, "limit", limit)
     return GenerationUnit(
         key=digest("generation", KEY_VERSION, model, prompts_key, drawing, dict(engine_identity)),
         checkpoint=checkpoint.name,
@@ -222,12 +250,13 @@ def _generation_unit(
         sampling=planned.sampling or Sampling(),
         stop_token_ids=prints.stop_token_ids,
         stream=stream,
+        limit=limit,
     )
 
 
 def sampling_of(prompts: PromptSet, overrides: Mapping[str, object]) -> Sampling | None:
     """How completions are drawn; None for log-likelihoods, which draw nothing."""
-    if prompts.header.kind == "loglikelihood":
+    if prompts.header.kind != "generate":
         return None
     return resolve_sampling(prompts.header.generation, overrides)
 
@@ -255,13 +284,8 @@ def make_plan(
 
 
 def needed_tokens(planned: PlannedTask) -> int:
-    """Tokens of the longest request: prompt and all that may follow."""
-    import pyarrow.compute as pc
-
-    rows = planned.prompts.rows
-    tokens = pc.list_value_length(rows["prompt_token_ids"])
-    if planned.sampling is None:
-        following = pc.list_value_length(rows["continuation_token_ids"])
-        tokens = pc.add(tokens, pc.fill_null(following, 0))
-    longest = int(pc.max(tokens).as_py() or 0)
-    return longest + (planned.sampling.max_tokens if planned.sampling else 0)
+    """Tokens of the longest request that is made: prompt and all that may follow."""
+    rows, kind = planned.prompts.rows, planned.prompts.header.kind
+    asked = request_tokens(rows)[~too_long(rows, kind, planned.limit)]
+    longest = int(asked.max(initial=0)) + planned.max_tokens
+    return longest if planned.limit is None else min(longest, planned.limit)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
+from ptharness.context import DEFAULT_WINDOW, request_tokens
 from ptharness.errors import ManifestError, TaskError
 from ptharness.fingerprint import digest
 from ptharness.lineage import Checkpoint
-from ptharness.planner import CheckpointPrint, PlannedTask, needed_tokens, sampling_of
+from ptharness.planner import CheckpointPrint, PlannedTask, sampling_of
 from ptharness.prompts import PromptSet
 from ptharness.resolve import Evaluation, ResolvedTask
 from ptharness.scoring import Failed, ScoringPool
@@ -68,8 +69,10 @@ def prepare(
         if key in problems:
             failures.append(Failure(checkpoint.name, task.task.name, "prompts", problems[key]))
             continue
-        planned = _planned(task, key, prompt_sets[key], evaluation)
-        if problem := _too_long(planned, prints[checkpoint.name], evaluation):
+        planned = _planned(
+            task, key, prompt_sets[key], evaluation, prints[checkpoint.name].positions
+        )
+        if problem := _nothing_fits(planned):
             failures.append(Failure(checkpoint.name, task.task.name, "prompts", problem))
             continue
         prepared.append(Prepared(checkpoint, planned))
@@ -100,7 +103,11 @@ def _build_missing(
 
 
 def _planned(
-    task: ResolvedTask, key: str, prompts: PromptSet, evaluation: Evaluation
+    task: ResolvedTask,
+    key: str,
+    prompts: PromptSet,
+    evaluation: Evaluation,
+    positions: int | None,
 ) -> PlannedTask:
     sampling = sampling_of(prompts, task.overrides)
     repeats = int(prompts.header.generation.get("repeats") or 1)
@@ -128,19 +135,38 @@ def _planned(
     # Seeds take no part in whether two protocols are comparable.
     protocol = digest({name: value for name, value in card.items() if name != "seed"})[:12]
     return PlannedTask(
-        task.task, task.settings, key, prompts, sampling, samples, protocol, card, task.seed
+        task.task,
+        task.settings,
+        key,
+        prompts,
+        sampling,
+        samples,
+        protocol,
+        card,
+        task.seed,
+        _limit(positions, evaluation, prompts),
     )
 
 
-def _too_long(planned: PlannedTask, prints: CheckpointPrint, evaluation: Evaluation) -> str:
-    """Why the task does not fit the checkpoint's context; empty if it does."""
-    # A log-likelihood takes one position more: what follows the last token is computed too.
-    longest = needed_tokens(planned) + (planned.sampling is None)
-    chosen = evaluation.engine_settings.options.get("max_model_len")
-    limits = [limit for limit in (prints.positions, chosen) if isinstance(limit, int)]
-    if not limits or longest <= min(limits):
+def _limit(positions: int | None, evaluation: Evaluation, prompts: PromptSet) -> int | None:
+    """Tokens that a request may have: what the model has, the engine is set to, and needs."""
+    chosen = evaluation.engine.token_limit(evaluation.engine_settings)
+    limits = [limit for limit in (positions, chosen) if limit is not None]
+    kind = prompts.header.kind
+    if not limits:
+        return DEFAULT_WINDOW + 1 if kind == "loglikelihood_rolling" else None
+    overhead = 0 if kind == "generate" else evaluation.engine.capabilities.scoring_overhead
+    return min(limits) - overhead
+
+
+def _nothing_fits(planned: PlannedTask) -> str:
+    """Why not one document of the task fits the checkpoint's context; empty if one does."""
+    fit = planned.fit(planned.prompts.header.documents)
+    if fit.too_long < fit.documents:
         return ""
+    shortest = int(request_tokens(planned.prompts.rows).min())
     return (
-        f"the longest prompt with its completion needs {longest} tokens and the model has "
-        f"{min(limits)} positions; lower max_tokens or num_fewshot for this task"
+        f"none of its {fit.documents:,} prompts fits: the shortest has {shortest:,} tokens and the "
+        f"model takes {planned.limit:,} with the completion; lower num_fewshot for this task, or "
+        "leave it out for this checkpoint"
     )

@@ -20,7 +20,9 @@ import pyarrow as pa
 
 from ptharness.schema import PROMPTS
 
-Kind = Literal["generate", "loglikelihood"]
+Kind = Literal["generate", "loglikelihood", "loglikelihood_rolling"]
+"""What is asked: a completion; a continuation's log-likelihood; that of a whole text, which may
+be longer than the context."""
 
 
 @dataclass(frozen=True)

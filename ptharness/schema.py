@@ -157,12 +157,21 @@ SAMPLES = pa.schema(
         ),
         _field("prompt_digest", pa.string(), "Digest of the prompt's token ids."),
         _field("completion", pa.string(), "Text, cut at the stop strings; null for choices."),
-        _field("finish_reason", _TAG, "stop, or length where max_tokens cut it off."),
+        _field(
+            "finish_reason",
+            _TAG,
+            "stop; length where max_tokens or the context cut it off; too_long where the prompt "
+            "did not fit the context and was not asked; null for choices that were.",
+        ),
         _field(
             "prompt_tokens", pa.int32(), "Tokens of the prompt; of the first choice's, for choices."
         ),
         _field("completion_tokens", pa.int32(), "Tokens of the completion, its end included."),
-        _field("logprob_nats", pa.float64(), "Log-probability of the completion, in nats."),
+        _field(
+            "logprob_nats",
+            pa.float64(),
+            "Log-probability of the completion, or of the text of a rolling task, in nats.",
+        ),
         _field("answer", pa.string(), "What the primary filter extracted, or the choice made."),
         _field("score", pa.float64(), "Value of the primary metric."),
         _field("correct", pa.bool_(), "Null where the primary metric is not a yes/no."),
@@ -170,7 +179,7 @@ SAMPLES = pa.schema(
         _field(
             "choice_logprobs_nats",
             pa.list_(pa.field("item", pa.float64())),
-            "Log-likelihood of each choice, in nats; null for completions.",
+            "Log-likelihood of each choice, in nats; null for completions and what was not asked.",
         ),
         _field("seed", pa.int64(), "Seed of the request that the sample belongs to."),
         _field("protocol", _TAG, "Key of the protocol in run.json."),
@@ -197,7 +206,12 @@ METRICS = pa.schema(
     [
         *TAGS,
         _TASK,
-        _field("metric", _TAG, "lm-eval's name, or pass@k, or truncation_rate.", nullable=False),
+        _field(
+            "metric",
+            _TAG,
+            "lm-eval's name, or pass@k, truncation_rate, too_long_rate (if prompts did not fit).",
+            nullable=False,
+        ),
         _field(
             "filter", _TAG, "Name of the filter pipeline; none if there is none.", nullable=False
         ),

@@ -20,6 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from ptharness.context import request_tokens, too_long
 from ptharness.errors import PtharnessError, TaskError
 from ptharness.processes import Child
 from ptharness.prompts import PromptSet
@@ -110,9 +111,9 @@ def _make(
             table = task.prompts(unit.tokenizer_directory, unit.template).to_table()
             store.write("prompts", unit.key, table)
         case ScoreUnit():
-            documents = read_documents(unit, store)
+            documents, problems = read_documents(unit, store)
             scores = score_documents(
-                task, documents, marked, lambda index: connection.send(_At(index))
+                task, documents, {**marked, **problems}, lambda index: connection.send(_At(index))
             )
             store.write("score", unit.key, scores_table(scores, context))
         case MetricsUnit():
@@ -122,26 +123,33 @@ def _make(
             store.write("metrics", unit.key, pa.Table.from_pylist(rows, schema=AGGREGATES))
 
 
-def read_documents(unit: ScoreUnit, store: UnitStore) -> list[Document]:
-    """The responses of a unit's documents, all sample blocks together."""
+def read_documents(unit: ScoreUnit, store: UnitStore) -> tuple[list[Document], dict[int, str]]:
+    """The responses of a unit's documents, all sample blocks together, and why some have none."""
     prompts = PromptSet.from_table(store.read("prompts", unit.prompt_set))
+    kind = prompts.header.kind
     rows = prompts.slice_documents(unit.first_document, unit.documents)
     responses: list[list[str | tuple[float, bool]]] = [[] for _ in range(rows.num_rows)]
     for key in unit.generation_keys:
         table = store.read("generation", key, ["row", "token_logprobs_nats", "text", "greedy"])
         for row in table.to_pylist():
-            if prompts.header.kind == "loglikelihood":
-                response: str | tuple[float, bool] = (
-                    float(sum(row["token_logprobs_nats"])),
-                    bool(row["greedy"]),
-                )
+            if kind == "generate":
+                response: str | tuple[float, bool] = cut_at_stop(row["text"] or "", unit.stop)
             else:
-                response = cut_at_stop(row["text"], unit.stop)
+                logprobs = row["token_logprobs_nats"] or ()
+                response = (float(sum(logprobs)), bool(row["greedy"]))
             responses[row["row"]].append(response)
+    numbers = rows["document"].to_numpy()
     grouped: dict[int, list[list[str | tuple[float, bool]]]] = {}
-    for document, samples in zip(rows["document"].to_pylist(), responses, strict=True):
+    for document, samples in zip(numbers.tolist(), responses, strict=True):
         grouped.setdefault(document, []).append(samples)
-    return [Document(index, requests) for index, requests in grouped.items()]
+    tokens, problems = request_tokens(rows), dict[int, str]()
+    for document in numbers[too_long(rows, kind, unit.limit)].tolist():
+        longest = tokens[numbers == document].max()
+        problems[document] = (
+            f"its prompt of {longest:,} tokens does not fit: a request may have {unit.limit:,}, "
+            "completion included"
+        )
+    return [Document(index, requests) for index, requests in grouped.items()], problems
 
 
 def score_documents(

@@ -31,7 +31,8 @@ class GenerationUnit:
 
     `stream` is what the random streams are derived from beside prompt and block: root seed,
     weights' digest, replicate. `documents` counts from `first_document`, `samples` from
-    `first_sample`.
+    `first_sample`. `limit` are the tokens that a request may have where that changes anything
+    about these, else None.
     """
 
     key: str
@@ -47,6 +48,7 @@ class GenerationUnit:
     sampling: Sampling
     stop_token_ids: tuple[int, ...]
     stream: tuple[int | str, ...]
+    limit: int | None = None
 
     @property
     def completions(self) -> int:
@@ -60,7 +62,7 @@ class GenerationUnit:
 
 @dataclass(frozen=True)
 class ScoreUnit:
-    """What the scorers make of all sample blocks of one shard."""
+    """What the scorers make of all sample blocks of one shard; `limit` as in its generation."""
 
     key: str
     checkpoint: str
@@ -70,6 +72,7 @@ class ScoreUnit:
     documents: int
     generation_keys: tuple[str, ...]
     stop: tuple[str, ...]
+    limit: int | None = None
 
 
 @dataclass(frozen=True)

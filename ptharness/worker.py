@@ -8,30 +8,20 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
 import pyarrow as pa
 
-from ptharness.engines.base import (
-    Completion,
-    Engine,
-    EngineSettings,
-    Generated,
-    GenerateRequest,
-    LoadReport,
-    Scored,
-    ScoreRequest,
-)
+from ptharness.engines.base import Engine, EngineSettings, Generated, LoadReport, Scored
 from ptharness.errors import CheckpointError, PtharnessError, StoreError
-from ptharness.prompts import Kind, PromptSet
-from ptharness.protocol import SAMPLE_BLOCK, derive_seed
+from ptharness.flight import Flight
+from ptharness.prompts import Kind
 from ptharness.schema import GENERATIONS
 from ptharness.store import UnitStore
 from ptharness.units import GenerationUnit, Job
@@ -157,8 +147,8 @@ class Worker:
             _fail(self.connection, error)
         begun = time.monotonic()
         try:
-            for kind in ("generate", "loglikelihood"):
-                units = [unit for unit in job.units if unit.kind == kind]
+            for scored in (False, True):
+                units = [unit for unit in job.units if (unit.kind != "generate") == scored]
                 if units:
                     self._run_units(units, begun, careful=job.careful)
         except Exception as error:
@@ -166,26 +156,23 @@ class Worker:
         self.connection.send(JobDone(job.checkpoint.name, time.monotonic() - begun))
 
     def _run_units(self, units: Sequence[GenerationUnit], begun: float, *, careful: bool) -> None:
-        flight = _Flight(self.store, self.connection, units, self.engine.capabilities.window)
+        flight = Flight(self.store, units, self.engine.capabilities.window, self._started)
         writes: list[Future[str]] = []
-        reported, completions, tokens = time.monotonic(), 0, 0
+        reported = time.monotonic()
         for result in self._results(flight, units[0].kind, careful=careful):
-            rows = flight.add(result)
-            completions += len(rows)
-            tokens += sum(len(row["token_ids"]) for row in rows)
-            if (done := flight.pop_finished(result.index)) is not None:
-                writes.append(self.writer.submit(self._write, *done))
+            flight.add(result)
+            writes += [self.writer.submit(self._write, *done) for done in flight.pop_finished()]
             now = time.monotonic()
             if now - reported > PROGRESS_INTERVAL_S:
-                self.connection.send(Progress(completions, tokens))
-                reported, completions, tokens = now, 0, 0
-                writes = self._report_written(writes, begun)
-        self.connection.send(Progress(completions, tokens))
+                self.connection.send(Progress(*flight.pop_progress()))
+                reported, writes = now, self._report_written(writes, begun)
+        writes += [self.writer.submit(self._write, *done) for done in flight.pop_finished()]
+        self.connection.send(Progress(*flight.pop_progress()))
         for write in writes:
             self.connection.send(UnitDone(write.result(), time.monotonic() - begun))
 
     def _results(
-        self, flight: _Flight, kind: Kind, *, careful: bool
+        self, flight: Flight, kind: Kind, *, careful: bool
     ) -> Iterator[Generated | Scored]:
         """The engine's results; where it died before, of a few requests at a time."""
         run: Any = self.engine.generate if kind == "generate" else self.engine.score
@@ -195,6 +182,9 @@ class Worker:
             return
         while few := list(islice(requests, CAREFUL_REQUESTS)):
             yield from run(few)
+
+    def _started(self, units: Sequence[GenerationUnit]) -> None:
+        self.connection.send(Started(tuple(unit.key for unit in units)))
 
     def _report_written(self, writes: list[Future[str]], begun: float) -> list[Future[str]]:
         """Tell of finished writes (raising what they raised); what is left of the list."""
@@ -207,137 +197,3 @@ class Worker:
         rows.sort(key=lambda row: (row["row"], row["sample"]))
         self.store.write("generation", unit.key, pa.Table.from_pylist(rows, schema=GENERATIONS))
         return unit.key
-
-
-@dataclass
-class _Pending:
-    unit: GenerationUnit
-    waiting: int
-    rows: list[dict[str, Any]] = field(default_factory=list)
-
-
-class _Flight:
-    """Units in flight: their requests in, their finished rows out.
-
-    Units are opened a pool at a time, the longest requests of a pool first; a pool is opened
-    while the engine still works on the one before, so it neither drains at the end of a unit
-    nor keeps all units open until the end.
-    """
-
-    def __init__(
-        self,
-        store: UnitStore,
-        connection: Connection[Any, Any],
-        units: Sequence[GenerationUnit],
-        window: int,
-    ) -> None:
-        self.store, self.connection, self.window = store, connection, window
-        self.units = units
-        self.places: dict[int, tuple[_Pending, int, int]] = {}
-        self.prompt_sets: dict[str, PromptSet] = {}
-
-    def requests(self) -> Iterator[GenerateRequest | ScoreRequest]:
-        """Every request of every unit, pool by pool."""
-        index = 0
-        for pool in _pools(self.units, self.window):
-            self.connection.send(Started(tuple(unit.key for unit in pool)))
-            requests: list[GenerateRequest | ScoreRequest] = []
-            for unit in pool:
-                pending = _Pending(unit, unit.rows)
-                for row, request in enumerate(unit_requests(unit, self._prompts(unit), index)):
-                    seed = request.seed if isinstance(request, GenerateRequest) else 0
-                    self.places[index] = (pending, row, seed)
-                    requests.append(request)
-                    index += 1
-            if pool[0].kind == "generate":
-                requests.sort(key=_length, reverse=True)
-            yield from requests
-
-    def _prompts(self, unit: GenerationUnit) -> PromptSet:
-        if unit.prompt_set not in self.prompt_sets:
-            table = self.store.read("prompts", unit.prompt_set)
-            self.prompt_sets[unit.prompt_set] = PromptSet.from_table(table)
-        return self.prompt_sets[unit.prompt_set]
-
-    def add(self, result: Generated | Scored) -> list[dict[str, Any]]:
-        """Keep a result; its rows."""
-        pending, row, seed = self.places[result.index]
-        rows = _rows_of(result, row, pending.unit, seed)
-        pending.rows += rows
-        pending.waiting -= 1
-        return rows
-
-    def pop_finished(self, index: int) -> tuple[GenerationUnit, list[dict[str, Any]]] | None:
-        """The unit and rows that request `index` completed, if it was the last one."""
-        pending = self.places.pop(index)[0]
-        return (pending.unit, pending.rows) if pending.waiting == 0 else None
-
-
-def _pools(units: Iterable[GenerationUnit], window: int) -> Iterator[list[GenerationUnit]]:
-    """Neighbouring units with about two windows of requests in each pool."""
-    remaining = iter(units)
-    while pool := list(islice(remaining, 1)):
-        requests = pool[0].rows
-        for unit in remaining:
-            pool.append(unit)
-            requests += unit.rows
-            if requests >= 2 * window:
-                break
-        yield pool
-
-
-def _length(request: GenerateRequest | ScoreRequest) -> int:
-    assert isinstance(request, GenerateRequest)
-    return len(request.prompt_token_ids) + request.sampling.max_tokens
-
-
-def unit_requests(
-    unit: GenerationUnit, prompts: PromptSet, first_index: int = 0
-) -> Iterator[GenerateRequest | ScoreRequest]:
-    """A unit's requests in row order, numbered from `first_index`, each with its own seed."""
-    rows = prompts.slice_documents(unit.first_document, unit.documents)
-    columns = ["prompt_token_ids", "continuation_token_ids", "prompt_digest", "occurrence"]
-    values = zip(*(rows[name].to_pylist() for name in columns), strict=True)
-    block = unit.first_sample // SAMPLE_BLOCK
-    for index, (prompt, continuation, prompt_digest, occurrence) in enumerate(values, first_index):
-        if unit.kind == "loglikelihood":
-            yield ScoreRequest(index, tuple(prompt), tuple(continuation))
-            continue
-        seed = derive_seed(*unit.stream, prompt_digest, occurrence, block)
-        yield GenerateRequest(
-            index, tuple(prompt), unit.samples, seed, unit.sampling, unit.stop_token_ids
-        )
-
-
-def _rows_of(
-    result: Generated | Scored, row: int, unit: GenerationUnit, seed: int
-) -> list[dict[str, Any]]:
-    """Rows of `schema.GENERATIONS`."""
-    if isinstance(result, Scored):
-        values = np.asarray(result.token_logprobs_nats, dtype=np.float32)
-        return [
-            {
-                "row": row,
-                "sample": 0,
-                "token_ids": [],
-                "token_logprobs_nats": values.tolist(),
-                "greedy": result.greedy,
-            }
-        ]
-    return [
-        _completion_row(completion, row, unit.first_sample + j, seed)
-        for j, completion in enumerate(result.completions)
-    ]
-
-
-def _completion_row(completion: Completion, row: int, sample: int, seed: int) -> dict[str, Any]:
-    return {
-        "row": row,
-        "sample": sample,
-        "token_ids": completion.token_ids,
-        "token_logprobs_nats": completion.token_logprobs_nats,
-        # A completion may hold half a surrogate pair; Arrow holds UTF-8 alone.
-        "text": completion.text.encode("utf-8", "replace").decode(),
-        "finish_reason": completion.finish_reason,
-        "seed": seed,
-    }

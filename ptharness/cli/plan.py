@@ -71,6 +71,8 @@ def _row(work: Work, evaluation: EvaluationSession) -> dict[str, Any]:
         "completions": sum(unit.completions for unit in work.generation),
         "completions_cached": sum(unit.completions for unit in cached),
         "units_to_score": sum(not store.has("score", unit.key) for unit in work.scores),
+        "prompts_too_long": (fit := work.planned.fit(work.documents)).too_long,
+        "completions_shortened": fit.shortened,
     }
 
 
@@ -99,6 +101,8 @@ def _print(evaluation: EvaluationSession, made: Plan, rows: list[dict[str, Any]]
         "completions",
         "cached",
         "to score",
+        "too long",
+        "shortened",
     )
     print_table(columns, [tuple(row.values()) for row in rows], evaluation.evaluation.lineage.name)
     # Units that two rows share are made once.
@@ -109,5 +113,10 @@ def _print(evaluation: EvaluationSession, made: Plan, rows: list[dict[str, Any]]
         f"to generate: {missing:,} completions; "
         f"engine {evaluation.evaluation.engine_settings.name}: {starts}, in the order: {order}"
     )
+    if any(row["prompts_too_long"] or row["completions_shortened"] for row in rows):
+        print_text(
+            "too long: prompts that do not fit the model's context, which are not asked and count "
+            "as failed; shortened: prompts that leave less than max_tokens for the completion"
+        )
     for failure in evaluation.failures:
         print_text(f"failed: {failure.checkpoint} {failure.task}: {failure.message}")

@@ -77,7 +77,13 @@ class ProgressObserver(Observer):
         self._show("building prompts", completed=done, total=total)
 
     def planned(self, plan: Plan, cached: int) -> None:
-        """Say what is to be done."""
+        """Say what is to be done, and which prompts do not fit."""
+        for work in plan.work:
+            if told := str(work.planned.fit(work.documents)):
+                name, task = work.checkpoint.name, work.planned.prompts.header.task
+                self.say(
+                    f"{name} x {task}: {told}; a request may have {work.planned.limit:,} tokens"
+                )
         units = [unit for job in plan.jobs for unit in job.units]
         self.units = {unit.key: unit for unit in units}
         total = sum(unit.completions for unit in units)

@@ -24,7 +24,8 @@ def summary_json(results: Results) -> dict[str, Any]:
     """The summary as plain values; shares are fractions of 1, what is undefined is null.
 
     Each task of a checkpoint has the primary metric with its interval, `binary`, `pass_at`
-    (k as text -> value, empty for choices) and `truncation_rate`.
+    (k as text -> value, empty for choices), `truncation_rate` (null for choices) and
+    `too_long_rate` (null where every prompt fitted).
     """
     cells = _cells(results)
     return {
@@ -101,7 +102,9 @@ class _Summary:
         if any(not cell["binary"] for cell in cells):
             lines.append("not in %: a primary metric that is no yes/no")
         if any(_is_cut(cell) for cell in cells):
-            lines.append("cut: completions that max_tokens cut off")
+            lines.append("cut: completions that max_tokens or the context cut off")
+        if any(cell["too_long_rate"] for cell in cells):
+            lines.append("too long: prompts that did not fit the context; not asked, not correct")
         if any(len(c["tasks"]) < len(self.tasks) for c in self.content["checkpoints"]):
             lines.append("-: not evaluated; run.json lists the failures")
         return "\n".join(lines)
@@ -130,7 +133,7 @@ def _cell_values(metrics: Sequence[Mapping[str, Any]], *, binary: bool) -> dict[
         if row["metric"].startswith("pass@") and not row["is_primary"]
     }
     shown = passes.get("1") or own or {}
-    truncation = next((row for row in metrics if row["metric"] == "truncation_rate"), {})
+    rates = {row["metric"]: row["value"] for row in metrics if row["metric"].endswith("_rate")}
     names = ("value", "stderr", "ci_low", "ci_high", "n", "samples")
     return {
         "metric": (own or shown).get("metric"),
@@ -138,7 +141,8 @@ def _cell_values(metrics: Sequence[Mapping[str, Any]], *, binary: bool) -> dict[
         "binary": binary,
         **{name: _finite(shown.get(name)) for name in names},
         "pass_at": {k: row["value"] for k, row in passes.items()},
-        "truncation_rate": truncation.get("value"),
+        "truncation_rate": rates.get("truncation_rate"),
+        "too_long_rate": rates.get("too_long_rate"),
     }
 
 
@@ -152,7 +156,7 @@ def _is_cut(cell: Mapping[str, Any]) -> bool:
 
 
 def _cell(cell: Mapping[str, Any]) -> str:
-    """`62.3 [58.1, 66.4] · 94.0`, and a second line where completions were cut off."""
+    """`62.3 [58.1, 66.4] · 94.0`, and further lines where some were cut off or not asked."""
     number = _percent if cell["binary"] else _plain
     text = number(cell["value"])
     if cell["ci_low"] is not None:
@@ -162,6 +166,8 @@ def _cell(cell: Mapping[str, Any]) -> str:
         text += f" · {_percent(cell['pass_at'][largest])}"
     if _is_cut(cell):
         text += f"\ncut {_percent(cell['truncation_rate'])} %"
+    if cell["too_long_rate"]:
+        text += f"\ntoo long {_percent(cell['too_long_rate'])} %"
     return text
 
 

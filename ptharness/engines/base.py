@@ -8,10 +8,11 @@ runs in a worker process. Heavy libraries are imported in the heavy half only.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from ptharness.errors import CheckpointError
 from ptharness.lineage import Checkpoint
 from ptharness.protocol import Sampling
 
@@ -36,15 +37,20 @@ class Capabilities:
 
     `reproducible`: the same request gives the same samples alone and among others.
     `swaps`: serves several checkpoints of one architecture from one start.
-    `adapters`: serves LoRA adapters on a base. `scores`: gives log-likelihoods.
-    `window`: requests that should be in flight to keep it busy.
+    `adapters`: serves LoRA adapters on a base, `side_by_side` several of one base at once.
+    `scores`: gives log-likelihoods.
+    `window`: requests that should be in flight to keep it busy. `scoring_overhead`: positions
+    of the context that scoring a sequence takes beyond its tokens (vLLM computes what would
+    follow; a forward pass that leaves the last token out takes one less: -1).
     """
 
     reproducible: bool = True
     swaps: bool = False
     adapters: bool = False
+    side_by_side: bool = False
     scores: bool = True
     window: int = 256
+    scoring_overhead: int = 1
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,8 @@ class GenerateRequest:
     """Draw `samples` completions of one prompt; `index` is the caller's own.
 
     `stop_token_ids` holds the checkpoint's end-of-sequence ids: the engine's own are ignored.
-    Sample j uses a stream derived from `seed` and j alone.
+    Sample j uses a stream derived from `seed` and j alone. `checkpoint` names one of several
+    that are loaded side by side; "" is the one that is loaded.
     """
 
     index: int
@@ -75,6 +82,7 @@ class GenerateRequest:
     seed: int
     sampling: Sampling
     stop_token_ids: tuple[int, ...] = ()
+    checkpoint: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,11 +109,15 @@ class Generated:
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """The log-likelihood of a continuation after a context, both as token ids."""
+    """The log-likelihood of a continuation after a context, both as token ids.
+
+    `checkpoint` names one of several that are loaded side by side; "" is the one that is loaded.
+    """
 
     index: int
     context_token_ids: tuple[int, ...]
     continuation_token_ids: tuple[int, ...]
+    checkpoint: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,12 +157,31 @@ class Engine(ABC):
         """
 
     @classmethod
+    def token_limit(cls, settings: EngineSettings) -> int | None:
+        """Tokens that the options let a request have; None leaves it to the model. Light.
+
+        Here: the option `max_model_len`.
+        """
+        chosen = settings.options.get("max_model_len")
+        return None if chosen is None else int(chosen)
+
+    @classmethod
     def preload(cls) -> None:
         """Import what `load` will need, called while the plan is still being made."""
 
     @abstractmethod
     def load(self, checkpoint: Checkpoint) -> LoadReport:
         """Make `checkpoint` the one that the next requests are for."""
+
+    def load_adapters(
+        self, checkpoints: Sequence[Checkpoint]
+    ) -> Sequence[LoadReport | CheckpointError]:
+        """Make LoRA adapters on one base ready side by side: each one's report or its error.
+
+        The next requests name theirs. Raises like `load` where the base is at fault, which then
+        concerns all of them. For engines with `capabilities.side_by_side`.
+        """
+        raise NotImplementedError(f"engine {self.name!r} serves no adapters side by side")
 
     @abstractmethod
     def generate(self, requests: Iterable[GenerateRequest]) -> Iterator[Generated]:

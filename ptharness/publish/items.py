@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ptharness.context import TOO_LONG
 from ptharness.publish.columns import make_table
 from ptharness.schema import ITEMS
 
@@ -77,7 +78,9 @@ def items_table(samples: pa.Table, constants: Mapping[str, Any]) -> pa.Table:
 
 def is_cut_off(samples: pa.Table) -> pa.ChunkedArray:
     """1.0 where `max_tokens` ended a completion, null where there is none."""
-    return pc.equal(samples["finish_reason"].cast(pa.string()), "length").cast(pa.float64())
+    reasons = samples["finish_reason"].cast(pa.string())
+    drawn = pc.if_else(pc.equal(reasons, TOO_LONG), pa.scalar(None, pa.string()), reasons)
+    return pc.equal(drawn, "length").cast(pa.float64())
 
 
 def _sums(values: pa.ChunkedArray, codes: Array, size: int, counted: Array) -> tuple[Array, Array]:

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ptharness.analysis.attempts import budgets, pass_at_k
+from ptharness.context import TOO_LONG
 from ptharness.planner import PlannedTask
 from ptharness.publish.estimates import (
     FloatArray,
@@ -82,6 +83,7 @@ def metrics_table(
     known = {(row["metric"], row["filter"]) for row in rows}
     rows += [row for row in _pass_rows(evaluated) if (row["metric"], row["filter"]) not in known]
     rows += _truncation_rows(evaluated)
+    rows += _too_long_rows(evaluated)
     return pa.Table.from_pylist([{**constants, **row} for row in rows], schema=METRICS)
 
 
@@ -154,15 +156,27 @@ def _pass_rows(evaluated: _Evaluated) -> Iterator[dict[str, Any]]:
 
 
 def _truncation_rows(evaluated: _Evaluated) -> Iterator[dict[str, Any]]:
-    if evaluated.planned.prompts.header.kind != "generate":
-        return
-    cut = is_cut_off(evaluated.samples)
-    valid = pc.is_valid(cut).to_numpy()
+    if evaluated.planned.prompts.header.kind == "generate":
+        cut = is_cut_off(evaluated.samples)
+        yield _proportion_row(evaluated, ("truncation_rate", "none"), _means(evaluated, cut))
+
+
+def _too_long_rows(evaluated: _Evaluated) -> Iterator[dict[str, Any]]:
+    """Only where some prompt did not fit: elsewhere the row would say nothing."""
+    reasons = evaluated.samples["finish_reason"].cast(pa.string())
+    unasked = pc.fill_null(pc.equal(reasons, TOO_LONG), False)
+    if pc.any(unasked).as_py():
+        means = _means(evaluated, unasked.cast(pa.float64()))
+        yield _proportion_row(evaluated, ("too_long_rate", "none"), means)
+
+
+def _means(evaluated: _Evaluated, values: pa.ChunkedArray) -> FloatArray:
+    """Mean of a value of each sample over each item's samples; shape (items,)."""
+    valid = pc.is_valid(values).to_numpy()
     codes, size = evaluated.codes[valid], evaluated.items.num_rows
     counts = np.bincount(codes, minlength=size)
-    sums = np.bincount(codes, weights=pc.drop_null(cut).to_numpy(), minlength=size)
-    means = np.divide(sums, counts, out=np.full(size, np.nan), where=counts > 0)
-    yield _proportion_row(evaluated, ("truncation_rate", "none"), means)
+    sums = np.bincount(codes, weights=pc.drop_null(values).to_numpy(), minlength=size)
+    return np.divide(sums, counts, out=np.full(size, np.nan), where=counts > 0)
 
 
 def _proportion_row(

@@ -139,7 +139,7 @@ def _evaluated(
     known: dict[tuple[str, int], dict[str, str]] = {}
     for w in work:
         planned, found = w.planned, prints[w.checkpoint.name]
-        key = planned.prompt_set, sum(unit.documents for unit in w.scores)
+        key = planned.prompt_set, w.documents
         if key not in known:
             rows = planned.prompts.slice_documents(0, key[1])
             known[key] = {
@@ -155,6 +155,9 @@ def _evaluated(
             "scoring": planned.prompts.header.score_digest,
             "tokenizer": found.tokenizer,
             "stop_token_ids": sorted(found.stop_token_ids),
+            "context": planned.limit,
+            "too_long": (fit := planned.fit(w.documents)).too_long,
+            "shortened": fit.shortened,
         }
 
 

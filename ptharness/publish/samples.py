@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ptharness.context import TOO_LONG
 from ptharness.planner import Work
 from ptharness.publish.columns import make_table
 from ptharness.schema import SAMPLES
@@ -45,10 +46,13 @@ def samples_table(work: Work, tags: Mapping[str, Any], store: UnitStore) -> pa.T
         "task": work.planned.prompts.header.task,
         "protocol": work.planned.protocol,
     }
-    if work.planned.prompts.header.kind == "loglikelihood":
+    kind = work.planned.prompts.header.kind
+    if kind == "generate":
+        columns = _completions(work, generated, rows, unit)
+    elif kind == "loglikelihood":
         columns = _choices(work, generated, rows, unit)
     else:
-        columns = _completions(work, generated, rows, unit)
+        columns = _texts(work, generated, rows, unit)
     document = work.planned.prompts.rows["document"].to_numpy()
     scored = _align(scores, document[columns.pop("row")], columns["sample"], work.planned.samples)
     table = make_table(SAMPLES, len(columns["sample"]), {**columns, **scored}, constants)
@@ -102,7 +106,9 @@ def _completions(
         "completion": cut_at_stops(generated["text"], stops),
         "finish_reason": generated["finish_reason"].dictionary_encode(),
         "completion_tokens": pc.list_value_length(generated["token_ids"]),
-        "logprob_nats": list_sums(generated["token_logprobs_nats"]),
+        "logprob_nats": pa.array(
+            list_sums(generated["token_logprobs_nats"]), mask=_is_too_long(generated)
+        ),
         "seed": generated["seed"],
         "unit": unit,
     }
@@ -122,11 +128,31 @@ def _choices(
         kept = rows - starts[document] < (counts // 2).repeat(counts)
         sums, counts = sums[kept], counts // 2
     offsets = np.append(0, np.cumsum(counts)).astype(np.int32)
+    chosen = pa.array(ordered[first])
+    unasked = pa.array(_is_too_long(generated)).take(chosen)
     return _of_prompts(work, starts[documents]) | {
         "sample": np.zeros(len(documents), np.int32),
-        "choice_logprobs_nats": pa.ListArray.from_arrays(offsets, sums),
-        "unit": unit.take(pa.array(ordered[first])),
+        "finish_reason": generated["finish_reason"].take(chosen).dictionary_encode(),
+        "choice_logprobs_nats": pa.ListArray.from_arrays(offsets, sums, mask=unasked),
+        "unit": unit.take(chosen),
     }
+
+
+def _texts(
+    work: Work, generated: pa.Table, rows: Array, unit: pa.DictionaryArray
+) -> dict[str, Any]:
+    """One row per text; of a document with several, the first stands for it."""
+    first = pa.array(np.isin(rows, work.planned.prompts.document_starts))
+    generated, rows = generated.filter(first), rows[first.to_numpy(zero_copy_only=False)]
+    return _of_prompts(work, rows) | {
+        "sample": generated["sample"].to_numpy(),
+        "logprob_nats": list_sums(generated["token_logprobs_nats"]),
+        "unit": unit.filter(first),
+    }
+
+
+def _is_too_long(generated: pa.Table) -> Array:
+    return np.asarray(pc.fill_null(pc.equal(generated["finish_reason"], TOO_LONG), False))
 
 
 def _align(scores: pa.Table, document: Array, sample: Array, samples: int) -> dict[str, Any]:

@@ -101,8 +101,8 @@ def generate_bare(out: Path) -> dict[str, Any]:
 def stored_requests(out: Path) -> tuple[list[GenerateRequest], list[list[list[int]]]]:
     """The requests of a finished run, as the worker made them, and the tokens it drew."""
     from ptharness.evaluation import Observer, Request, Session
+    from ptharness.flight import unit_requests
     from ptharness.plugins import load_plugins
-    from ptharness.worker import unit_requests
 
     session = Session.open(Request(out.parent / "bare.yaml", out), load_plugins(), Observer())
     plan = session.prepare(warm=False)
@@ -116,9 +116,10 @@ def stored_requests(out: Path) -> tuple[list[GenerateRequest], list[list[list[in
             for row in table.to_pylist():
                 tokens[row["row"]].append(row["token_ids"])
             expected += tokens
-            for request in unit_requests(unit, work.planned.prompts):
-                assert isinstance(request, GenerateRequest)
-                requests.append(request)
+            for asked in unit_requests(unit, work.planned.prompts):
+                for request in asked or ():
+                    assert isinstance(request, GenerateRequest)
+                    requests.append(request)
     return requests, expected
 
 
