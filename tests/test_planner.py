@@ -83,6 +83,7 @@ class Case:
         self.task = NamedTask()
         self.options: dict[str, Any] = {"dtype": "float32"}
         self.needed_tokens: int | None = None
+        self.context: int | None = None
 
     def work(self) -> Work:
         planned = PlannedTask(
@@ -95,6 +96,7 @@ class Case:
             "protocol",
             {},
             self.seed,
+            self.context,
         )
         settings = EngineSettings("vllm", self.options, self.needed_tokens)
         return plan_work(
@@ -186,6 +188,7 @@ GENERATED_AGAIN: Mapping[str, Callable[[Case], None]] = {
     "engine dtype": setting(options={"dtype": "bfloat16"}),
     "quantisation": setting(options={"dtype": "float32", "quantization": "fp8"}),
     "KV-cache dtype": setting(options={"dtype": "float32", "kv_cache_dtype": "fp8"}),
+    "a context that leaves less room": setting(context=256),
     "maximum length set by the user": setting(options={"dtype": "float32", "max_model_len": 99}),
 }
 
@@ -199,6 +202,7 @@ NEITHER: Mapping[str, Callable[[Case], None]] = {
     "path": moved,
     "name, source, parents, method, provenance, role, step": stage,
     "task name": setting(task=NamedTask("other")),
+    "a context in which all fits": setting(context=262),
     "tokens that the plan needs": setting(needed_tokens=4000),
     "memory": setting(options={"dtype": "float32", "gpu_memory_utilization": 0.5}),
     "batch size": setting(options={"dtype": "float32", "max_num_seqs": 7}),

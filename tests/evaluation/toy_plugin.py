@@ -67,6 +67,8 @@ class LoadedToyTask(LoadedTask):
         rows = []
         for index in range(self.behaviour.get("documents", 100)):
             text = self.behaviour.get("prompt", "question {}").format(index)
+            if "lengths" in self.behaviour:
+                text = "q" * self.behaviour["lengths"][index]
             rows.append(
                 {
                     "document": index,
