@@ -92,6 +92,22 @@ def test_scores_of_cached_text_are_whole(engine: VllmEngine, folder: Path) -> No
             assert result.token_logprobs_nats == pytest.approx(expected, abs=1e-4)
 
 
+def test_the_last_positions_of_the_context_can_be_used(engine: VllmEngine, folder: Path) -> None:
+    """What is planned to fit does: a prompt with room for one token, a text that fills the rest."""
+    engine.load(at(folder / "one"))
+    assert engine._running is not None
+    limit = engine._running.limit
+    text = tuple(6 + (i * i) % 40 for i in range(limit - 1))
+    request = GenerateRequest(0, text, 1, 0, Sampling(temperature=0.0, max_tokens=1))
+    (result,) = engine.generate([request])
+    assert len(result.completions[0].token_ids) == 1
+    fitting = limit - VllmEngine.capabilities.scoring_overhead
+    assert fitting == len(text)
+    scored = ask_scores(engine, [ScoreRequest(0, text[:1], text[1:])])[0]
+    expected, _ = reference_logprobs(folder / "one", text[:1], text[1:])
+    assert scored.token_logprobs_nats == pytest.approx(expected, abs=1e-4)
+
+
 def test_a_swap_brings_its_own_stop_tokens_and_text(engine: VllmEngine, folder: Path) -> None:
     """base -> chat: another end-of-sequence token, and the engine's own is ignored."""
     for name, stop in (("one", EOS), ("chat", END)):

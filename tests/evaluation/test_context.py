@@ -18,7 +18,7 @@ def write_config(folder: Path, **keys: object) -> None:
 
 @pytest.fixture
 def tight(toys: Toys) -> Toys:
-    """Documents with prompts of 8 to 57 tokens; `grpo` has 40 positions, others no limit."""
+    """Prompts of 8 to 57 tokens; `grpo` has 40 positions, others no limit."""
     write_config(toys.folder / "checkpoints" / "grpo", max_position_embeddings=40)
     toys.task(documents=50, lengths=list(range(8, 58)))
     return toys
