@@ -23,6 +23,10 @@ TOO_LONG = "too_long"
 DEFAULT_WINDOW = 2048
 """Tokens that one rolling window scores where the model names no limit, as in lm-eval's `hf`."""
 
+VISIBLE_SHARE = 0.01
+"""From this share of completions that were cut off, or not asked for, on it is told beside an
+accuracy."""
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 

@@ -135,6 +135,10 @@ class PairView:
             "is_accuracy": one.comparison.of_accuracy,
             "source": source,
             "target": target,
+            "not_whole": {
+                rate: [self._rates.get((name, one.scope.name, rate)) for name in self._sides]
+                for rate in ("truncation_rate", "too_long_rate")
+            },
             "estimates": {
                 name: {
                     "quantity": name,
@@ -143,6 +147,21 @@ class PairView:
                 }
                 for name, estimate in one.estimates.items()
             },
+        }
+
+    @property
+    def _sides(self) -> tuple[str, str]:
+        return self.source, self.target
+
+    @cached_property
+    def _rates(self) -> Mapping[tuple[str, str, str], float]:
+        """(checkpoint, task, metric) -> value of every published metric that is a rate."""
+        columns = ["checkpoint", "task", "metric", "value"]
+        rows = self.results.arrow("metrics", columns).to_pylist()
+        return {
+            (row["checkpoint"], row["task"], row["metric"]): row["value"]
+            for row in rows
+            if row["metric"].endswith("_rate")
         }
 
     def _values(self, task: str) -> tuple[float, float]:

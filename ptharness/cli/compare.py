@@ -96,6 +96,7 @@ def _show(pair: PairView, rows: list[Row]) -> None:
     if any(_is_unvaried(row) for row in rows):
         print_text("MDE ?: the difference is the same on all items, so its spread is unknown")
     _print_notes([row for row in rows if row["scope"] == "task"])
+    _print_not_whole(pair, rows)
     last = rows[-1]
     allowed = [row for row in rows if row["scope"] == "task" and row["comparable"] != "no"]
     if last["scope"] != "task" and len(last["tasks"]) < len(allowed):
@@ -152,6 +153,22 @@ def _print_notes(rows: list[Row]) -> None:
             undefined.setdefault(str(delta["reason"]), []).append(row["task"])
     for told, tasks in undefined.items():
         print_text(f"undefined on {', '.join(tasks)}: {told}")
+
+
+def _print_not_whole(pair: PairView, rows: list[Row]) -> None:
+    """Where an accuracy is also one of completions that were cut off, or never asked for."""
+    from ptharness.context import VISIBLE_SHARE
+
+    for rate, what in (
+        ("truncation_rate", "completions cut off"),
+        ("too_long_rate", "prompts too long for the context"),
+    ):
+        for row in rows:
+            shares = [share or 0.0 for share in row["not_whole"][rate]]
+            if max(shares) > VISIBLE_SHARE:
+                sides = zip((pair.source, pair.target), shares, strict=True)
+                told = ", ".join(f"{name} {_percent(share)}" for name, share in sides)
+                print_text(f"{what} on {row['task']}: {told}")
 
 
 def _is_unvaried(row: Row) -> bool:

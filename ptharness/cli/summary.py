@@ -6,15 +6,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ptharness.context import VISIBLE_SHARE
 from ptharness.results import Results
 from ptharness.text import safe
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.table import Table
-
-VISIBLE_TRUNCATION = 0.01
-"""From this share of cut-off completions on, the table shows it."""
 
 _CELL_WIDTH = 27
 _TAG_COLUMNS = ("lineage", "checkpoint", "stage", "parents", "method", "provenance", "role")
@@ -25,9 +23,9 @@ def summary_json(results: Results) -> dict[str, Any]:
 
     Each task of a checkpoint has the primary metric with its interval, `binary`, `pass_at`
     (k as text -> value, empty for choices), `truncation_rate` (null for choices) and
-    `too_long_rate` (null where every prompt fitted).
+    `too_long_rate` (null where every prompt fitted). `groups` are lm-eval's aggregates.
     """
-    cells = _cells(results)
+    cells, groups = _cells(results), _groups(results)
     return {
         "lineage": results.run.get("lineage"),
         "state": results.run.get("state"),
@@ -36,6 +34,7 @@ def summary_json(results: Results) -> dict[str, Any]:
             {
                 **{name: row[name] for name in _TAG_COLUMNS[1:]},
                 "tasks": cells.get(row["checkpoint"], {}),
+                "groups": groups.get(row["checkpoint"], []),
             }
             for row in results.arrow("checkpoints", _TAG_COLUMNS).to_pylist()
         ],
@@ -56,6 +55,7 @@ class _Summary:
         self.tasks = list(
             dict.fromkeys(task for c in content["checkpoints"] for task in c["tasks"])
         )
+        self.has_groups = any(c["groups"] for c in content["checkpoints"])
 
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
@@ -68,6 +68,8 @@ class _Summary:
         blocks = [self.tasks[i : i + across] for i in range(0, len(self.tasks), across)]
         for block in blocks or [[]]:
             yield self._table(block)
+        if self.has_groups:
+            yield self._group_table()
         yield Text(self._caption(), style="dim")
 
     def _table(self, tasks: Sequence[str]) -> Table:
@@ -89,6 +91,26 @@ class _Summary:
                 "\n".join(safe(role) for role in checkpoint["role"]) or "-",
                 *(_cell(found[task]) if task in found else "-" for task in tasks),
             ]
+            table.add_row(*(Text(cell) for cell in cells))
+        return table
+
+    def _group_table(self) -> Table:
+        """A line for each metric of a group, checkpoints across."""
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        values: dict[tuple[str, ...], dict[str, str]] = {}
+        for checkpoint in self.content["checkpoints"]:
+            for row in checkpoint["groups"]:
+                key = tuple(safe(row[name]) for name in ("group", "metric", "filter"))
+                values.setdefault(key, {})[checkpoint["checkpoint"]] = _plain(row["value"])
+        names = [c["checkpoint"] for c in self.content["checkpoints"] if c["groups"]]
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for heading in ("group", "metric", "filter", *names):
+            table.add_column(Text(safe(heading)), overflow="fold", max_width=30)
+        for key, found in values.items():
+            cells = [*key, *(found.get(name, "-") for name in names)]
             table.add_row(*(Text(cell) for cell in cells))
         return table
 
@@ -114,7 +136,7 @@ def _cells(results: Results) -> dict[str, dict[str, dict[str, Any]]]:
     """checkpoint -> task -> cell."""
     described = results.run.get("tasks", {})
     wanted = ["checkpoint", "task", "metric", "filter", "value", "stderr", "ci_low", "ci_high"]
-    rows = results.arrow("metrics", [*wanted, "n", "samples", "is_primary"]).to_pylist()
+    rows = _metric_rows(results, [*wanted, "n", "samples", "is_primary"], of_groups=False)
     by_pair: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         by_pair.setdefault((row["checkpoint"], row["task"]), []).append(row)
@@ -123,6 +145,30 @@ def _cells(results: Results) -> dict[str, dict[str, dict[str, Any]]]:
         cell = _cell_values(metrics, binary=bool(described.get(task, {}).get("binary")))
         cells.setdefault(checkpoint, {})[task] = cell
     return cells
+
+
+def _groups(results: Results) -> dict[str, list[dict[str, Any]]]:
+    """checkpoint -> metrics of the groups."""
+    wanted = ["task", "metric", "filter", "value", "stderr", "ci_low", "ci_high", "n", "tasks"]
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in _metric_rows(results, ["checkpoint", *wanted], of_groups=True):
+        named = {"group" if name == "task" else name: row[name] for name in wanted}
+        groups.setdefault(row["checkpoint"], []).append(
+            {k: _finite(v) if isinstance(v, float) else v for k, v in named.items()}
+        )
+    return groups
+
+
+def _metric_rows(
+    results: Results, columns: Sequence[str], *, of_groups: bool
+) -> list[dict[str, Any]]:
+    """Rows of `metrics`: of tasks, or of groups (which tables of before do not have)."""
+    if "tasks" not in results.columns("metrics"):
+        return [] if of_groups else results.arrow("metrics", columns).to_pylist()
+    rows: list[dict[str, Any]] = results.arrow(
+        "metrics", list(dict.fromkeys([*columns, "tasks"]))
+    ).to_pylist()
+    return [row for row in rows if (row["tasks"] is not None) == of_groups]
 
 
 def _cell_values(metrics: Sequence[Mapping[str, Any]], *, binary: bool) -> dict[str, Any]:
@@ -152,7 +198,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def _is_cut(cell: Mapping[str, Any]) -> bool:
-    return (cell["truncation_rate"] or 0.0) > VISIBLE_TRUNCATION
+    return (cell["truncation_rate"] or 0.0) > VISIBLE_SHARE
 
 
 def _cell(cell: Mapping[str, Any]) -> str:

@@ -34,6 +34,7 @@ SHARES = frozenset(
         "pass_at_k",
         "majority_at_k",
         "best_of_k",
+        "too_long_rate",
         "truncation_rate",
     }
 )

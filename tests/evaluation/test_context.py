@@ -86,3 +86,13 @@ def test_a_person_and_a_program_are_told(tight: Toys, command: Command) -> None:
     rows = {row["checkpoint"]: row for row in json.loads(planned.stdout)["work"]}
     assert rows["grpo"]["prompts_too_long"] == 18
     assert rows["base"]["prompts_too_long"] == 0
+
+
+def test_a_comparison_and_the_report_say_so_too(tight: Toys, command: Command) -> None:
+    results = tight.run()
+    done = subprocess.run(
+        command("compare", results.path, "sft", "grpo"), capture_output=True, text=True, timeout=120
+    )
+    assert "prompts too long for the context on toy: sft 0.0 %, grpo 36.0 %" in done.stdout
+    page = (results.path / "report.html").read_text()
+    assert "grpo 36.0 % of prompts did not fit the context and count as failed." in page

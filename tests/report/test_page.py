@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,6 +21,7 @@ from ptharness.report.page import render
 from ptharness.report.tables import Tables
 from ptharness.report.verdicts import Verdicts
 from ptharness.results import Results
+from ptharness.schema import METRICS
 from tests.report.conftest import KINDS
 from tests.report.pages import Page
 from tests.report.tables import Made, many, write_results
@@ -82,6 +84,22 @@ def test_what_is_missing_is_said(page: Pages, kind: str, panel: str, words: str)
 def test_failures_are_announced_above_everything(page: Pages) -> None:
     assert "1 failure in this run" in page("hostile").root.every("header")[0].words
     assert "failure" not in page("whole").root.every("header")[0].words
+
+
+def test_what_was_cut_off_stands_beside_the_curves(tmp_path: Path) -> None:
+    folder = write_results(tmp_path / "cut")
+    file = folder / "metrics.parquet"
+    rows = pq.read_table(file).to_pylist()
+    share = {"metric": "truncation_rate", "filter": "none", "is_primary": False}
+    first = rows[0]
+    others = [row for row in rows if row["task"] == first["task"]][1:]
+    rows.append({**first, **share, "value": 0.125})
+    rows.append({**others[0], **share, "value": 0.002})
+    pq.write_table(pa.Table.from_pylist(rows, schema=METRICS), file)
+    page = render(Results(folder))
+    told = f"{first['checkpoint']} 12.5 % of completions were cut off by max_tokens or the context."
+    assert page.count(told) == 1
+    assert f"{others[0]['checkpoint']} 0.2 % of" not in page
 
 
 def test_the_same_tables_make_the_same_page(folder: Folders) -> None:

@@ -52,7 +52,7 @@ class Figure:
 
     `spec` is None where there is nothing to draw, and `empty` says why. `scopes` are those with
     something to draw, None for a chart that does not follow the choice of a task; `reasons` says
-    by scope why there is nothing.
+    by scope why there is nothing. `note` is what to know before one trusts the chart.
     """
 
     name: str
@@ -64,6 +64,7 @@ class Figure:
     scopes: tuple[int, ...] | None = None
     most_width: int | None = None
     reasons: Mapping[int, str] = field(default_factory=dict)
+    note: str = ""
 
 
 class Sheet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ptharness.context import VISIBLE_SHARE
 from ptharness.report.figures.base import (
     Figure,
     Sheet,
@@ -13,7 +14,7 @@ from ptharness.report.figures.base import (
     tip,
 )
 from ptharness.report.lineage import Lineage
-from ptharness.report.numbers import count, interval
+from ptharness.report.numbers import count, interval, percent
 from ptharness.report.tables import Row, Tables, files
 
 
@@ -49,8 +50,9 @@ def pass_at_k(tables: Tables, lineage: Lineage) -> tuple[list[Figure], str]:
                 f"Curves of pass at k over the number of attempts k for the task {task.name}, one "
                 "per checkpoint, with interval bands; diamonds mark where a stage's curve crosses "
                 "its parent's.",
-                files("measures", "edges"),
+                files("measures", "edges", "metrics"),
                 spec={**shape, "datasets": drawn},
+                note=_not_whole(task.name, tables, lineage),
             )
         )
     note = ""
@@ -63,6 +65,28 @@ def pass_at_k(tables: Tables, lineage: Lineage) -> tuple[list[Figure], str]:
             "has no attempts)."
         )
     return figures, note
+
+
+def _not_whole(task: str, tables: Tables, lineage: Lineage) -> str:
+    """Which checkpoints' answers were cut off, or not asked for, in a share that matters."""
+    told = []
+    for metric, what in (
+        ("truncation_rate", "of completions were cut off by max_tokens or the context"),
+        ("too_long_rate", "of prompts did not fit the context and count as failed"),
+    ):
+        shares = {
+            row["checkpoint"]: row["value"]
+            for row in tables.rows("metrics")
+            if row["task"] == task and row["metric"] == metric and row["value"]
+        }
+        named = [
+            f"{c.name} {percent(shares[c.name])} %"
+            for c in lineage.checkpoints
+            if shares.get(c.name, 0.0) > VISIBLE_SHARE
+        ]
+        if named:
+            told.append(f"{', '.join(named)} {what}.")
+    return " ".join(told)
 
 
 def _spec(ticks: list[int], lineage: Lineage) -> dict[str, Any]:
