@@ -166,7 +166,13 @@ def _kind(value: Mapping[str, Any]) -> str:
         )
         if key in value
     ]
-    name = {"integer": "whole number", "number": "number", "object": "mapping", "string": "text"}
+    name = {
+        "integer": "whole number",
+        "number": "number",
+        "boolean": "true or false",
+        "object": "mapping",
+        "string": "text",
+    }
     kind = "name" if value.get("pattern") else name[value["type"]]
     return " ".join([kind, ", ".join(limits)]).strip()
 
@@ -233,7 +239,8 @@ TABLE_ROWS = {
     "documents": "One row per task x item.",
     "samples": "One row per completion, or per item of a choice task.",
     "items": "One row per checkpoint x task x item.",
-    "metrics": "One row per checkpoint x task x metric x filter.",
+    "metrics": "One row per checkpoint x task x metric x filter, then one per checkpoint x group x metric "
+    "x filter.",
     "edges": "One row per source x target x task x quantity: what each stage did. The tags are the "
     "target's.",
     "verdicts": "One row per source x target x task: the role declared, the role measured.",

@@ -159,6 +159,11 @@ class Results:
         # Tags of several files: one dictionary, so that pandas has one set of categories.
         return found.unify_dictionaries()
 
+    def columns(self, table: str) -> list[str]:
+        """The columns that a table has. Raises `ResultsError` for an unknown table."""
+        names: list[str] = self._schema(table).names
+        return names
+
     def dataset(self, table: str) -> ds.Dataset:
         """A table as a pyarrow dataset, which reads piecewise. Raises `ResultsError`."""
         import pyarrow.dataset as ds

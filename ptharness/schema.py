@@ -227,6 +227,12 @@ METRICS = pa.schema(
         _field(
             "is_primary", pa.bool_(), "Whether score and correct show this metric.", nullable=False
         ),
+        _field(
+            "tasks",
+            _NAMES,
+            "Where `task` names a group: its tasks, of which the row is lm-eval's aggregate. Null "
+            "for a task.",
+        ),
     ]
 )
 

@@ -171,7 +171,7 @@ class _Publication:
         if self._are_current(pairs):
             return list(pairs)
         readable: list[_Pair] = []
-        item_tables, metric_tables = [ITEMS.empty_table()], [METRICS.empty_table()]
+        item_tables, metric_tables = [ITEMS.empty_table()], list[pa.Table]()
         for pair in pairs:
             try:
                 rows, own = self._write_pair(pair)
@@ -184,15 +184,34 @@ class _Publication:
             readable.append(pair)
             item_tables.append(rows)
             metric_tables.append(own)
-        state = _state([pair.derived_state for pair in readable])
-        self._write("items.parquet", state, lambda: pa.concat_tables(item_tables))
-        self._write("metrics.parquet", state, lambda: pa.concat_tables(metric_tables))
+        items, metrics = self._derived_states(readable)
+        self._write("items.parquet", items, lambda: pa.concat_tables(item_tables))
+        self._write("metrics.parquet", metrics, lambda: self._with_groups(readable, metric_tables))
         return readable
 
+    def _derived_states(self, pairs: Sequence[_Pair]) -> tuple[str, str]:
+        """The states of items and metrics."""
+        items = _state([pair.derived_state for pair in pairs])
+        return items, _state(items, self.evaluation.groups, METRICS.names)
+
+    def _with_groups(self, pairs: Sequence[_Pair], tables: Sequence[pa.Table]) -> pa.Table:
+        """The metrics of all pairs; after those of a checkpoint's tasks, those of its groups."""
+        from ptharness.publish.groups import group_table
+
+        of_checkpoint: dict[str, dict[str, pa.Table]] = {}
+        tags = {pair.work.checkpoint.name: pair.tags for pair in pairs}
+        for pair, table in zip(pairs, tables, strict=True):
+            of_checkpoint.setdefault(pair.work.checkpoint.name, {})[_task(pair.work)] = table
+        whole = [METRICS.empty_table()]
+        for checkpoint, tasks in of_checkpoint.items():
+            groups = group_table(self.evaluation.groups, tasks, tags[checkpoint])
+            whole += [*tasks.values(), groups]
+        return pa.concat_tables(whole)
+
     def _are_current(self, pairs: Sequence[_Pair]) -> bool:
-        state = _state([pair.derived_state for pair in pairs])
+        items, metrics = self._derived_states(pairs)
         wanted = {pair.file: pair.state for pair in pairs}
-        wanted |= {"items.parquet": state, "metrics.parquet": state}
+        wanted |= {"items.parquet": items, "metrics.parquet": metrics}
         current = not any(self._is_stale(file, state) for file, state in wanted.items())
         if current:
             self.states |= wanted

@@ -148,4 +148,6 @@ def _scopes(tables: Tables) -> tuple[Scope, ...]:
 
 
 def _metric_tasks(tables: Tables) -> Iterable[str]:
-    return dict.fromkeys(row["task"] for row in tables.rows("metrics"))
+    rows = tables.rows("metrics")
+    # A group is no task of its own.
+    return dict.fromkeys(row["task"] for row in rows if row.get("tasks") is None)

@@ -77,7 +77,9 @@ class Tables:
         columns = None
         if table != "checkpoints":
             schema = {**PUBLISHED, **ANALYSIS}[table]
-            columns = [name for name in schema.names if name not in _UNREAD]
+            # Tables of before may lack a column that was added since.
+            there = self.results.columns(table)
+            columns = [name for name in schema.names if name in there and name not in _UNREAD]
         return _plain(self.results.arrow(table, columns).to_pylist())
 
 
