@@ -49,6 +49,8 @@ def ptharness_register_tasks(registry: Registry) -> None:
 
 @hookimpl
 def ptharness_register_engines(registry: Registry) -> None:
+    from ptharness.engines.lm_eval_names import HF
+
     registry.engines.add(
         "ptharness.engines.vllm:VllmEngine",
         name="vllm",
@@ -58,6 +60,12 @@ def ptharness_register_engines(registry: Registry) -> None:
         "ptharness.engines.fake:FakeEngine",
         name="fake",
         summary="Deterministic nonsense without a model, for tests of plugins.",
+    )
+    registry.engines.add(
+        "ptharness.engines.lm_eval_hf:HfEngine",
+        name=HF.engine,
+        aliases=HF.engine_aliases,
+        summary="transformers, as lm-eval's hf model uses it: the reference; needs no vLLM.",
     )
 
 

@@ -1,0 +1,304 @@
+"""`lm_eval:hf`: lm-eval's reference model, driven by token ids.
+
+lm-eval loads the checkpoint with `transformers` and computes; prompts are ours. Nothing is
+tokenised again, nothing cut, and log-probabilities come token by token. Log-likelihoods and greedy
+texts are those of `simple_evaluate(model="hf")`. Every checkpoint is loaded afresh.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from ptharness.engines import lm_eval_options, preflight
+from ptharness.engines.base import (
+    Capabilities,
+    Completion,
+    Engine,
+    EngineSettings,
+    Generated,
+    GenerateRequest,
+    LoadReport,
+    Scored,
+    ScoreRequest,
+)
+from ptharness.engines.devices import gpu_names
+from ptharness.engines.lm_eval_batches import BatchSize, free_memory, out_of_memory, windows
+from ptharness.engines.lm_eval_hf_draw import Row, draw
+from ptharness.engines.lm_eval_hf_score import group_by_input, model_input, score
+from ptharness.engines.lm_eval_names import PREFIX, library_version, lm_eval_version
+from ptharness.errors import CheckpointError, EngineError
+from ptharness.lineage import Checkpoint
+from ptharness.tokenizer import load_tokenizer
+
+DEFAULT_BATCH_SIZE = 8
+OURS = ("window",)
+INSTALL = "pip install 'ptharness[hf]'"
+
+
+class HfEngine(Engine):
+    """Computes with `transformers`, as lm-eval's `hf` does; the reference for other engines."""
+
+    name: ClassVar[str] = f"{PREFIX}hf"
+    capabilities: ClassVar[Capabilities] = Capabilities(window=64, scoring_overhead=-1)
+
+    def __init__(self, settings: EngineSettings) -> None:
+        super().__init__(settings)
+        self.check_options(settings.options)
+        # An instance knows more than the class. What else is in the batch changes the last bits
+        # of a sum: of 24 bits they decide nothing but ties, of 8 they do now and then.
+        self.capabilities = replace(  # type: ignore[misc]
+            type(self).capabilities,
+            window=int(settings.options.get("window", type(self).capabilities.window)),
+            reproducible=_device(settings) == "cpu" and settings.options.get("dtype") == "float32",
+        )
+        self._lm: Any = None
+        self._batches: BatchSize | None = None
+
+    @classmethod
+    def check_options(cls, options: Mapping[str, Any]) -> None:
+        """Raise `EngineError` for an option that is refused, unknown, or of the wrong type."""
+        lm_eval_options.check(cls.name, options, lm_eval_options.HF_ALLOWED)
+
+    @classmethod
+    def identity(cls, settings: EngineSettings) -> Mapping[str, str]:
+        """Versions of lm-eval, `transformers` and torch, the dtypes and the device; imports none.
+
+        The batch size is left out: it changes sums by their last bits, as does what else happens
+        to be in a batch.
+        """
+        options = settings.options
+        identity = {
+            "engine": cls.name,
+            "version": lm_eval_version(),
+            "transformers": library_version("transformers"),
+            "torch": library_version("torch"),
+            "dtype": str(options.get("dtype", "auto")),
+            "device": _device_class(settings),
+        }
+        for name in ("mixed_precision_dtype", "softmax_dtype", "max_length"):
+            if name in options:
+                identity[name] = str(options[name])
+        return identity
+
+    @classmethod
+    def token_limit(cls, settings: EngineSettings) -> int | None:
+        """The option `max_length`."""
+        chosen = settings.options.get("max_length")
+        return None if chosen is None else int(chosen)
+
+    @classmethod
+    def preload(cls) -> None:
+        """Import lm-eval's model, and with it `transformers` and torch."""
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        if not gpu_names():
+            # With a thread on every core, each tiny parallel region waits for the thread that
+            # lost its core to another process, such as the scorers.
+            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) - 1)))
+        _hflm()
+
+    def load(self, checkpoint: Checkpoint) -> LoadReport:
+        """Load the checkpoint's safetensors, and compare the weights with the files."""
+        began = time.perf_counter()
+        if checkpoint.adapter:
+            raise CheckpointError(
+                f"{checkpoint.name}: {checkpoint.adapter} is an adapter; {self.name} does not "
+                "serve adapters: merge it into its base, or use the vllm engine"
+            )
+        model_class = _hflm()
+        files = preflight.inspect_files(checkpoint.directory)
+        preflight.check_tensors(files)
+        preflight.check_complete(files)
+        tokenizer = load_tokenizer(checkpoint.tokenizer_directory)
+        self.close()
+        lm = self._start(model_class, files, tokenizer)
+        if lm.backend != "causal":
+            raise CheckpointError(
+                f"{files.directory}: an encoder-decoder; prompts are made for decoders alone"
+            )
+        unverified = _compare(lm.model, files)
+        _forget_generation_config(lm.model)
+        self._lm, self._batches = lm, self._batch_size(lm)
+        return LoadReport(
+            checkpoint=checkpoint.name,
+            how="cold",
+            seconds=time.perf_counter() - began,
+            verified=not unverified,
+            reason=unverified and f"not verified: {unverified}",
+        )
+
+    def generate(self, requests: Iterable[GenerateRequest]) -> Iterator[Generated]:
+        """Yield the completions of each request when the batch with its last one is computed.
+
+        Raises `EngineError`, naming its index, for a request that does not fit.
+        """
+        lm, batches = self._loaded()
+        for window in windows(requests, self.capabilities.window):
+            alike: dict[Any, list[Row]] = {}
+            for row in (row for request in window for row in self._rows(request)):
+                alike.setdefault(row.drawing, []).append(row)
+            for rows in alike.values():
+                # Sorting is stable: the samples of a request stay together.
+                rows.sort(key=lambda row: -len(row.prompt))
+                yield from self._draw(lm, batches, rows)
+
+    def _draw(self, lm: Any, batches: BatchSize, rows: Sequence[Row]) -> Iterator[Generated]:
+        batches.fit(max(len(row.prompt) + row.budget for row in rows))
+        drawn: dict[int, list[Completion]] = {}
+        for row, completion in batches.run(rows, lambda batch: draw(lm, batch)):
+            request = row.request
+            completions = drawn.setdefault(request.index, [])
+            completions.append(completion)
+            if len(completions) == _different_samples(request):
+                times = request.samples // len(completions)
+                yield Generated(request.index, tuple(drawn.pop(request.index)) * times)
+
+    def score(self, requests: Iterable[ScoreRequest]) -> Iterator[Scored]:
+        """Yield the log-likelihood of each continuation; equal beginnings are computed once.
+
+        Raises `EngineError`, naming its index, for a request that does not fit.
+        """
+        lm, batches = self._loaded()
+        for window in windows(requests, self.capabilities.window):
+            for request in window:
+                self._check_score(request)
+            groups = group_by_input(window)
+            batches.fit(len(model_input(groups[0][0])))
+            for _, results in batches.run(groups, lambda batch: score(lm, batch)):
+                yield from results
+
+    def close(self) -> None:
+        """Give the model's memory back."""
+        if self._lm is not None:
+            self._lm = self._batches = None
+            free_memory()
+
+    def _start(self, model_class: Any, files: preflight.Files, tokenizer: Any) -> Any:
+        options = {k: v for k, v in self.settings.options.items() if k not in OURS}
+        try:
+            return model_class(
+                pretrained=str(files.directory.resolve()),
+                tokenizer=tokenizer,
+                **{"batch_size": DEFAULT_BATCH_SIZE, "device": _device(self.settings), **options},
+                trust_remote_code=False,
+                use_safetensors=True,
+            )
+        except Exception as error:
+            reason = " ".join(str(error).split())[:400] or type(error).__name__
+            free_memory()
+            if out_of_memory(error):
+                raise CheckpointError(
+                    f"{files.directory}: memory does not suffice to load it ({reason}); set "
+                    "engine.dtype: bfloat16 or engine.parallelize: true"
+                ) from error
+            raise CheckpointError(f"{files.directory}: lm-eval cannot load it: {reason}") from error
+
+    def _batch_size(self, lm: Any) -> BatchSize:
+        if lm.batch_size != "auto":
+            return BatchSize(int(lm.batch_size))
+
+        def detect(tokens: int) -> int:
+            return int(lm._detect_batch_size([(None, [0] * tokens, [0])]))
+
+        return BatchSize(1, detect)
+
+    def _loaded(self) -> tuple[Any, BatchSize]:
+        if self._lm is None or self._batches is None:
+            raise EngineError("no checkpoint is loaded; call load() first")
+        return self._lm, self._batches
+
+    def _rows(self, request: GenerateRequest) -> list[Row]:
+        """One row for each sample; equal ones, at temperature 0, are drawn once."""
+        length = len(request.prompt_token_ids)
+        self._check_tokens(request.index, request.prompt_token_ids)
+        room = self._lm.max_length - length
+        if room < 1:
+            raise EngineError(
+                f"request {request.index}: a prompt of {length} tokens leaves no room in the "
+                f"model's {self._lm.max_length}; shorten the prompt or raise engine.max_length"
+            )
+        budget = min(request.sampling.max_tokens, room)
+        return [Row(request, j, budget) for j in range(_different_samples(request))]
+
+    def _check_score(self, request: ScoreRequest) -> None:
+        if not request.context_token_ids or not request.continuation_token_ids:
+            raise EngineError(
+                f"request {request.index}: a context and a continuation of at least one token "
+                "each are needed"
+            )
+        self._check_tokens(
+            request.index, request.context_token_ids + request.continuation_token_ids
+        )
+        if len(model_input(request)) > self._lm.max_length:
+            raise EngineError(
+                f"request {request.index}: {len(model_input(request)) + 1} tokens do not fit the "
+                f"model's {self._lm.max_length}; shorten them or raise engine.max_length"
+            )
+
+    def _check_tokens(self, index: int, token_ids: tuple[int, ...]) -> None:
+        if not token_ids:
+            raise EngineError(f"request {index}: the prompt is empty")
+        vocabulary = self._lm.model.get_input_embeddings().num_embeddings
+        if max(token_ids) >= vocabulary or min(token_ids) < 0:
+            raise EngineError(
+                f"request {index}: token {max(token_ids)} is not one of the model's "
+                f"{vocabulary}; does the checkpoint's tokenizer belong to it?"
+            )
+
+
+def _different_samples(request: GenerateRequest) -> int:
+    return request.samples if request.sampling.temperature else 1
+
+
+def _hflm() -> Any:
+    try:
+        from lm_eval.models.huggingface import HFLM
+    except ImportError as error:
+        lm_eval_version()
+        raise EngineError(f"lm-eval's hf model cannot be imported ({error}): {INSTALL}") from error
+    return HFLM
+
+
+def _device(settings: EngineSettings) -> str:
+    """Where to compute: the option, else a GPU where there is one."""
+    return str(settings.options.get("device") or ("cuda" if gpu_names() else "cpu"))
+
+
+def _device_class(settings: EngineSettings) -> str:
+    """The device class of a unit's key: cpu, or the GPU's name."""
+    kind = _device(settings).partition(":")[0]
+    return " + ".join(gpu_names()) or kind if kind == "cuda" else kind
+
+
+def _compare(model: Any, files: preflight.Files) -> str:
+    """Why the weights could not be compared with the files; "" where all are equal to them.
+
+    Raises `CheckpointError` for one that is not what its file holds.
+    """
+    import torch
+
+    if files.quantised:
+        return "quantised weights are not compared with the files"
+    held = model.state_dict()
+    unknown = [name for name in files.shapes if name not in held]
+    if unknown:
+        return f"transformers has no tensor {unknown[0]!r} in this architecture"
+    for name, tensor in preflight.read_tensors(files):
+        parameter = held[name]
+        if parameter.device.type == "meta":
+            return f"tensor {name!r} is kept outside memory"
+        if not torch.equal(parameter.cpu(), tensor.to(parameter.dtype)):
+            raise CheckpointError(
+                f"{files.file_of[name]}: tensor {name!r} is not what transformers loaded of it"
+            )
+    return ""
+
+
+def _forget_generation_config(model: Any) -> None:
+    """Sampling is the protocol's: nothing of a checkpoint's generation_config.json counts."""
+    from transformers import GenerationConfig
+
+    model.generation_config = GenerationConfig()
