@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from tests.benchmarks import against_lm_eval, analysis_scale, generation_overhead
+from tests.benchmarks import (
+    against_lm_eval,
+    analysis_scale,
+    generation_overhead,
+    start_up,
+    thirty_swaps,
+)
 
-for benchmark in (generation_overhead, against_lm_eval, analysis_scale):
+for benchmark in (start_up, generation_overhead, against_lm_eval, analysis_scale, thirty_swaps):
     print(benchmark.main(), flush=True)

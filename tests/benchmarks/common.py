@@ -37,7 +37,9 @@ def six_checkpoints(folder: Path) -> dict[str, Path]:
     return paths
 
 
-def write_manifest(path: Path, checkpoints: dict[str, Path], evaluate: dict[str, Any]) -> Path:
+def write_manifest(
+    path: Path, checkpoints: dict[str, Path], evaluate: dict[str, Any], engine: str = "vllm"
+) -> Path:
     """A manifest in which every checkpoint but the first is an sft of the first."""
     root, *others = checkpoints
     entries: dict[str, Any] = {root: {"path": str(checkpoints[root])}}
@@ -47,7 +49,7 @@ def write_manifest(path: Path, checkpoints: dict[str, Path], evaluate: dict[str,
         "lineage": path.stem,
         "checkpoints": entries,
         "evaluate": evaluate,
-        "engine": {"name": "vllm", "dtype": "float32"},
+        "engine": {"name": engine, "dtype": "float32"},
     }
     path.write_text(yaml.safe_dump(manifest, sort_keys=False))
     return path
