@@ -178,6 +178,8 @@ def _compare_parameter(
 
 def _sources(model: Any, parameter: str, names: Mapping[str, str]) -> list[str] | None:
     """The tensors, by vLLM's names, that make up a parameter; None where none is known."""
+    # A layer that adapters may be laid over keeps its own weights under this name.
+    parameter = parameter.replace(".base_layer.", ".")
     if parameter in names:
         return [parameter]
     path, _, last = parameter.rpartition(".")

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
-from ptharness.engines import preflight, swap, vllm_options, vllm_start
+from ptharness.engines import preflight, swap, vllm_lora, vllm_options, vllm_start
 from ptharness.engines.base import (
     Capabilities,
     Engine,
@@ -32,35 +32,12 @@ from ptharness.engines.vllm_requests import (
     to_generated,
     to_scored,
 )
-from ptharness.engines.vllm_stream import StepError, stream
+from ptharness.engines.vllm_room import Room, room_for
+from ptharness.engines.vllm_running import Running, Served
+from ptharness.engines.vllm_stream import Asked, StepError, stream
 from ptharness.errors import CheckpointError, EngineError
 from ptharness.lineage import Checkpoint
 from ptharness.tokenizer import load_tokenizer
-
-
-@dataclass
-class Running:
-    """A started vLLM and what it holds.
-
-    `files` are those of the checkpoint in it; `reason` says why weights may not be swapped
-    into it, "" where they may.
-    """
-
-    llm: Any
-    files: preflight.Files
-    dtype: str
-    verified: bool
-    reason: str
-
-    @property
-    def limit(self) -> int:
-        """Tokens that a request may have, prompt and completion together."""
-        return int(self.llm.model_config.max_model_len)
-
-    @property
-    def vocabulary(self) -> int:
-        """Rows of the input embeddings."""
-        return int(self.llm.model_config.get_vocab_size())
 
 
 class VllmEngine(Engine):
@@ -68,7 +45,7 @@ class VllmEngine(Engine):
 
     name: ClassVar[str] = "vllm"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        reproducible=True, swaps=True, adapters=False, scores=True, window=256
+        swaps=True, adapters=True, side_by_side=True, window=256
     )
 
     def __init__(self, settings: EngineSettings) -> None:
@@ -82,7 +59,6 @@ class VllmEngine(Engine):
             reproducible=vllm_start.device() == "cpu",
         )
         self._running: Running | None = None
-        self._tokenizer: Any = None
         self._streams = 0
 
     @classmethod
@@ -118,16 +94,12 @@ class VllmEngine(Engine):
     def load(self, checkpoint: Checkpoint) -> LoadReport:
         """Swap the checkpoint's weights in where that can be verified, else start afresh."""
         began = time.perf_counter()
-        if self._streams:
-            raise EngineError(
-                f"{checkpoint.name}: cannot be loaded while requests are in flight; finish or "
-                "close the running generate() first"
-            )
         if checkpoint.adapter:
-            raise CheckpointError(
-                f"{checkpoint.name}: {checkpoint.adapter} is an adapter; the vllm engine does "
-                "not serve adapters in this version: merge it into its base"
-            )
+            outcome = self.load_adapters([checkpoint])[0]
+            if isinstance(outcome, CheckpointError):
+                raise outcome
+            return outcome
+        self._check_idle(checkpoint)
         files = preflight.inspect_files(checkpoint.directory)
         reason = self._why_cold(files)
         if not reason and self._running:
@@ -139,33 +111,70 @@ class VllmEngine(Engine):
         how = "cold" if reason or self._running is None else "swap"
         if how == "cold":
             self._start(files)
-        self._tokenizer = tokenizer
         running = self._require_running()
-        running.llm.llm_engine.output_processor.tokenizer = tokenizer
+        running.served = {checkpoint.name: Served(tokenizer)}
         return LoadReport(
             checkpoint=checkpoint.name,
             how="cold" if how == "cold" else "swap",
             seconds=time.perf_counter() - began,
             verified=running.verified,
-            reason="; ".join(part for part in (reason, _unverified(running)) if part),
+            reason="; ".join(part for part in (reason, running.unverified) if part),
         )
+
+    def load_adapters(
+        self, checkpoints: Sequence[Checkpoint]
+    ) -> Sequence[LoadReport | CheckpointError]:
+        """Serve LoRA adapters on one base side by side; see `Engine.load_adapters`.
+
+        vLLM is started for them on the base's weights, whose own requests it does not take: on a
+        CPU it would give a request without an adapter another one's. The first report holds the
+        seconds of the start.
+        """
+        began = time.perf_counter()
+        self._check_idle(checkpoints[0])
+        directories = {checkpoint.directory for checkpoint in checkpoints}
+        if len(directories) > 1:
+            raise EngineError(f"adapters on {len(directories)} bases cannot be served at once")
+        base = preflight.inspect_files(checkpoints[0].directory)
+        found = [vllm_lora.inspect(checkpoint, base) for checkpoint in checkpoints]
+        sound = [adapter for adapter in found if not isinstance(adapter, CheckpointError)]
+        if sound:
+            self._make_room(base, room_for(sound, self.settings.options))
+        outcomes: list[LoadReport | CheckpointError] = []
+        for checkpoint, adapter in zip(checkpoints, found, strict=True):
+            if isinstance(adapter, CheckpointError):
+                outcomes.append(adapter)
+                continue
+            try:
+                reason = vllm_lora.add(self._require_running(), checkpoint, adapter)
+            except CheckpointError as error:
+                outcomes.append(error)
+                continue
+            seconds, began = time.perf_counter() - began, time.perf_counter()
+            outcomes.append(LoadReport(checkpoint.name, "adapter", seconds, not reason, reason))
+        return outcomes
 
     def generate(self, requests: Iterable[GenerateRequest]) -> Iterator[Generated]:
         """Yield the completions of each request as they finish.
 
         Raises `EngineError`, naming its index, for a request that does not fit.
         """
-        running, tokenizer = self._require_running(), self._tokenizer
+        running = self._require_running()
 
-        def arguments(request: GenerateRequest) -> tuple[list[int], Any]:
-            self._check_fits(running, request.index, request.prompt_token_ids)
-            return list(request.prompt_token_ids), sampling_parameters(request)
+        def arguments(request: GenerateRequest) -> Asked:
+            running.check_fits(request.index, request.prompt_token_ids)
+            served = running.served_for(request)
+            # Where there are stop strings, vLLM looks for them with the tokenizer that it finds
+            # here when the request comes in.
+            running.llm.llm_engine.output_processor.tokenizer = served.tokenizer
+            parameters = sampling_parameters(request)
+            return Asked(list(request.prompt_token_ids), parameters, served.adapter)
 
         with _Counted(self):
             for request, output in stream(
                 running.llm.llm_engine, requests, self.capabilities.window, arguments
             ):
-                yield to_generated(request, output, tokenizer)
+                yield to_generated(request, output, running.served_for(request).tokenizer)
 
     def score(self, requests: Iterable[ScoreRequest]) -> Iterator[Scored]:
         """Yield the log-likelihood of each continuation; shared contexts are computed once.
@@ -175,15 +184,16 @@ class VllmEngine(Engine):
         running = self._require_running()
         again: list[ScoreRequest] = []
 
-        def arguments(request: ScoreRequest, *, cached: bool = True) -> tuple[list[int], Any]:
+        def arguments(request: ScoreRequest, *, cached: bool = True) -> Asked:
             token_ids = request.context_token_ids + request.continuation_token_ids
             if not request.context_token_ids or not request.continuation_token_ids:
                 raise EngineError(
                     f"request {request.index}: a context and a continuation of at least one "
                     "token each are needed"
                 )
-            self._check_fits(running, request.index, token_ids)
-            return list(token_ids), scoring_parameters(cached=cached)
+            running.check_fits(request.index, token_ids)
+            adapter = running.served_for(request).adapter
+            return Asked(list(token_ids), scoring_parameters(cached=cached), adapter)
 
         with _Counted(self):
             engine, window = running.llm.llm_engine, self.capabilities.window
@@ -201,7 +211,6 @@ class VllmEngine(Engine):
     def close(self) -> None:
         """Shut vLLM down and give its memory back."""
         running, self._running = self._running, None
-        self._tokenizer = None
         if running is None:
             return
         running.llm.llm_engine.engine_core.shutdown()
@@ -209,11 +218,20 @@ class VllmEngine(Engine):
         gc.collect()
         _empty_device_cache()
 
+    def _check_idle(self, checkpoint: Checkpoint) -> None:
+        if self._streams:
+            raise EngineError(
+                f"{checkpoint.name}: cannot be loaded while requests are in flight; finish or "
+                "close the running generate() first"
+            )
+
     def _why_cold(self, files: preflight.Files) -> str:
         """Why these files need a fresh start, "" where they do not or nothing runs yet."""
         running = self._running
         if running is None:
             return ""
+        if running.room:
+            return "the running engine serves adapters"
         reason = swap.why_not(running.files, files)
         if reason or running.reason:
             return reason or running.reason
@@ -243,13 +261,24 @@ class VllmEngine(Engine):
         running.files = files
         return ""
 
-    def _start(self, files: preflight.Files) -> None:
+    def _make_room(self, base: preflight.Files, room: Room) -> None:
+        """An engine on the base with room for adapters and none in it: the running one, or new."""
+        running = self._running
+        dtype = vllm_start.resolve_dtype(base, self.settings)
+        same_base = running and running.files.stamp == base.stamp and running.dtype == dtype
+        if running and same_base and running.room and running.room.holds(room):
+            vllm_lora.remove_all(running)
+            return
+        preflight.check_tensors(base)
+        self._start(base, room)
+
+    def _start(self, files: preflight.Files, room: Room | None = None) -> None:
         """A fresh engine, probed; the old one is closed for good first."""
         preflight.check_complete(files)
         self.close()
-        llm = vllm_start.start(files, self.settings)
+        llm = vllm_start.start(files, self.settings, room)
         dtype = vllm_start.resolve_dtype(files, self.settings)
-        self._running = running = Running(llm, files, dtype, verified=False, reason="")
+        self._running = running = Running(llm, files, dtype, verified=False, reason="", room=room)
         if files.quantised or self.settings.options.get("quantization"):
             running.reason = "quantised weights are neither swapped nor compared with the files"
             return
@@ -271,21 +300,6 @@ class VllmEngine(Engine):
         if self._running is None:
             raise EngineError("no checkpoint is loaded; call load() first")
         return self._running
-
-    @staticmethod
-    def _check_fits(running: Running, index: int, token_ids: tuple[int, ...]) -> None:
-        if not token_ids:
-            raise EngineError(f"request {index}: the prompt is empty")
-        if len(token_ids) >= running.limit:
-            raise EngineError(
-                f"request {index}: a prompt of {len(token_ids)} tokens leaves no room in the "
-                f"engine's {running.limit}; shorten the prompt or raise engine.max_model_len"
-            )
-        if max(token_ids) >= running.vocabulary or min(token_ids) < 0:
-            raise EngineError(
-                f"request {index}: token {max(token_ids)} is not one of the model's "
-                f"{running.vocabulary}; does the checkpoint's tokenizer belong to it?"
-            )
 
 
 class _Counted:
@@ -323,10 +337,6 @@ def _repack_head(model: Any) -> None:
 def _probe(llm: Any, files: preflight.Files) -> Finding:
     finding: Finding = llm.apply_model(lambda model: probe(model, files))[0]
     return finding
-
-
-def _unverified(running: Running) -> str:
-    return "" if running.verified else f"not verified: {running.reason}"
 
 
 def _empty_device_cache() -> None:

@@ -35,6 +35,8 @@ ALLOWED: Mapping[str, type | tuple[str, ...]] = {
     "pipeline_parallel_size": int,
     "safetensors_load_strategy": ("lazy", "eager", "prefetch"),
     "tensor_parallel_size": int,
+    # Adapters in one batch: memory and speed.
+    "max_loras": int,
     # Ours: requests in flight.
     "window": int,
 }
@@ -120,9 +122,10 @@ REFUSED: Mapping[str, str] = {
         _OTHER_MODEL,
     ),
     **dict.fromkeys(
-        ("enable_lora", "lora_dtype", "max_loras", "max_lora_rank"),
-        "the vllm engine does not serve adapters in this version",
+        ("enable_lora", "lora_target_modules", "max_cpu_loras", "max_lora_rank"),
+        "it is read from the manifest's adapters",
     ),
+    "lora_dtype": "adapters are computed in the engine's dtype",
 }
 """Option -> why a manifest may not set it."""
 

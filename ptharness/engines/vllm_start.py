@@ -10,6 +10,7 @@ from typing import Any
 from ptharness.engines.base import EngineSettings
 from ptharness.engines.devices import gpu_names
 from ptharness.engines.preflight import Files, stored_dtype
+from ptharness.engines.vllm_room import Room, batch_on_cpu
 from ptharness.errors import CheckpointError, EngineError
 from ptharness.fingerprint import position_limit
 
@@ -67,15 +68,20 @@ def prepare_environment() -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) - 1)))
 
 
-def engine_arguments(files: Files, settings: EngineSettings) -> dict[str, Any]:
-    """Keyword arguments of `vllm.LLM` for a checkpoint."""
-    options = {name: value for name, value in settings.options.items() if name != "window"}
+def engine_arguments(
+    files: Files, settings: EngineSettings, room: Room | None = None
+) -> dict[str, Any]:
+    """Keyword arguments of `vllm.LLM` for a checkpoint, or for adapters on it."""
+    ours = ("window", "max_loras")
+    options = {name: value for name, value in settings.options.items() if name not in ours}
     on_cpu = device() == "cpu"
     arguments: dict[str, Any] = {
         "max_model_len": max_model_len(files, settings),
         "enforce_eager": on_cpu or _parameters(files) < EAGER_BELOW_PARAMETERS,
         **({"kv_cache_memory_bytes": KV_CACHE_BYTES_ON_CPU} if on_cpu else {}),
+        **(batch_on_cpu(room, files.shapes) if on_cpu and room else {}),
         **options,
+        **(room.arguments() if room else {}),
         "dtype": resolve_dtype(files, settings),
         "model": str(files.directory.resolve()),
         "load_format": "safetensors",
@@ -113,8 +119,8 @@ def max_model_len(files: Files, settings: EngineSettings) -> int | None:
     return wanted if wanted < limit else None
 
 
-def start(files: Files, settings: EngineSettings) -> Any:
-    """Start vLLM on a checkpoint whose files are sound.
+def start(files: Files, settings: EngineSettings, room: Room | None = None) -> Any:
+    """Start vLLM on a checkpoint whose files are sound, with room for adapters on it.
 
     Raises `EngineError` where memory or options are at fault, `CheckpointError` where vLLM
     cannot serve this checkpoint.
@@ -126,7 +132,7 @@ def start(files: Files, settings: EngineSettings) -> Any:
         installed()
         raise EngineError(f"vLLM is installed but cannot be imported: {error}") from error
     try:
-        return LLM(**engine_arguments(files, settings))
+        return LLM(**engine_arguments(files, settings, room))
     except Exception as error:
         reason = " ".join(str(error).split())[:400] or type(error).__name__
         if isinstance(error, MemoryError) or "memory" in reason.lower():

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ptharness.errors import EngineError, PtharnessError
 
 Request = TypeVar("Request")
 _numbers = itertools.count()
+
+
+class Asked(NamedTuple):
+    """A request as vLLM takes it: `adapter` is its `LoRARequest`, None for the base's weights."""
+
+    token_ids: list[int]
+    parameters: Any
+    adapter: Any = None
 
 
 class StepError(EngineError):
@@ -20,12 +28,12 @@ def stream(
     engine: Any,
     requests: Iterable[Request],
     window: int,
-    arguments: Callable[[Request], tuple[list[int], Any]],
+    arguments: Callable[[Request], Asked],
 ) -> Iterator[tuple[Request, Any]]:
     """Yield (request, vLLM's finished output), keeping up to `window` requests in flight.
 
-    `engine` is an `LLMEngine`; `arguments` makes a request's prompt token ids and sampling
-    parameters, and raises where it cannot be served. Fewer requests are in flight where they
+    `engine` is an `LLMEngine`; `arguments` says what a request asks of it, right before it is
+    handed over, and raises where it cannot be served. Fewer requests are in flight where they
     have many samples: twice what vLLM computes at once keeps it busy, and more would only
     wait. Whatever ends this generator (the caller closing it, an error) leaves no request
     behind. Raises `StepError` where vLLM fails.
@@ -42,11 +50,12 @@ def stream(
                 if request is None:
                     exhausted = True
                     break
-                token_ids, parameters = arguments(request)
+                asked = arguments(request)
                 # vLLM accepts an id twice without a word, so ids are never used again.
                 name = f"ptharness-{next(_numbers)}"
-                flying[name], samples[name] = request, parameters.n
-                engine.add_request(name, {"prompt_token_ids": token_ids}, parameters)
+                flying[name], samples[name] = request, asked.parameters.n
+                prompt = {"prompt_token_ids": asked.token_ids}
+                engine.add_request(name, prompt, asked.parameters, lora_request=asked.adapter)
             if not flying:
                 return
             for output in _step(engine):

@@ -16,7 +16,6 @@ from ptharness.engines import vllm as vllm_engine
 from ptharness.engines.base import EngineSettings, GenerateRequest, ScoreRequest
 from ptharness.engines.vllm import VllmEngine
 from ptharness.errors import CheckpointError, EngineError
-from ptharness.lineage import Checkpoint
 from ptharness.protocol import Sampling, cut_at_stop
 from tests.engines.asking import (
     END,
@@ -242,12 +241,6 @@ def test_new_weights_under_an_old_path_are_read(
     shutil.copy(folder / "two" / "model.safetensors", moving / "model.safetensors")
     assert engine.load(at(moving)).how == "swap"
     assert_equals_transformers(engine, folder / "two")
-
-
-def test_an_adapter_is_refused(engine: VllmEngine, folder: Path) -> None:
-    lora = Checkpoint("lora", folder / "one", "x", adapter=folder / "two")
-    with pytest.raises(CheckpointError, match="does not serve adapters"):
-        engine.load(lora)
 
 
 # From here on the engine is restarted.
