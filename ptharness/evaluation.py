@@ -22,7 +22,8 @@ from ptharness.errors import CheckpointError, PluginError, StoreError
 from ptharness.evidence import gather_evidence
 from ptharness.executors.base import Executor, UnitFailed, WorkerContext, WorkerRestarted
 from ptharness.manifest import read_manifest
-from ptharness.planner import CheckpointPrint, Plan, Work, make_plan, plan_work, read_prints
+from ptharness.observer import Observer
+from ptharness.planner import CheckpointPrint, Plan, make_plan, plan_work, read_prints
 from ptharness.plugins import Plugins, load_plugins
 from ptharness.preparation import prepare
 from ptharness.publish import default_settings, is_complete, publish, publish_analysis
@@ -30,9 +31,10 @@ from ptharness.registry import Registry
 from ptharness.report import REPORT_FILE, write_report
 from ptharness.resolve import Evaluation, Overrides, resolve
 from ptharness.results import Results
+from ptharness.score_queue import ScoreQueue
 from ptharness.scoring import Done, Failed, Marked, ScoringPool
 from ptharness.store import UnitStore, remove_leftovers
-from ptharness.units import Failure, MetricsUnit, ScoreUnit, ScoringContext
+from ptharness.units import Failure
 from ptharness.worker import CheckpointFailed, Event, JobDone, Loaded, UnitDone
 
 
@@ -55,31 +57,6 @@ class Request:
     limit: int | None = None
     command: tuple[str, ...] = ()
     generate: bool = True
-
-
-class Observer:
-    """Is told how a run goes; the base class says nothing. Subclass it to show something."""
-
-    def preparing(self, done: int, total: int) -> None:
-        """Prompt sets are being built."""
-
-    def planned(self, plan: Plan, cached: int) -> None:
-        """The plan stands; `cached` completions are in the store already."""
-
-    def event(self, event: Event | UnitFailed | WorkerRestarted) -> None:
-        """Something happened in a worker."""
-
-    def scoring(self, pending: int) -> None:
-        """So many units wait to be scored."""
-
-    def failed(self, failure: Failure) -> None:
-        """Something could not be done; the run goes on."""
-
-    def analysing(self) -> None:
-        """The tables are written; what each stage did is being computed."""
-
-    def marked(self, marked: Marked) -> None:
-        """A document could not be scored and counts as not correct."""
 
 
 def evaluate(
@@ -251,7 +228,7 @@ class Session:
 
     def execute(self, plan: Plan) -> None:
         """Generate and score what is missing."""
-        scoring = _Scoring(plan.work, self.store, self.pool)
+        scoring = ScoreQueue(plan.work, self.store, self.pool)
         settings = replace(self.evaluation.engine_settings, needed_tokens=plan.needed_tokens)
         for event in self.executor.run(plan.jobs, settings):
             if event is not None:
@@ -262,7 +239,7 @@ class Session:
             self._take(scoring, self.pool.poll(0.2))
         self.timings["scoring_after_generation_s"] = time.monotonic() - begun
 
-    def _handle(self, event: Event | UnitFailed | WorkerRestarted, scoring: _Scoring) -> None:
+    def _handle(self, event: Event | UnitFailed | WorkerRestarted, scoring: ScoreQueue) -> None:
         match event:
             case UnitDone(key):
                 scoring.generated(key)
@@ -277,7 +254,7 @@ class Session:
                 self.fail(Failure(unit.checkpoint, unit.task, "generation", f"{unit}: {message}"))
         self.observer.event(event)
 
-    def _take(self, scoring: _Scoring, outcomes: Iterable[Done | Failed | Marked]) -> None:
+    def _take(self, scoring: ScoreQueue, outcomes: Iterable[Done | Failed | Marked]) -> None:
         for outcome in outcomes:
             if isinstance(outcome, Done):
                 scoring.made(outcome.unit.key)
@@ -368,47 +345,3 @@ class Session:
 def _is_older(file: Path, than: Path) -> bool:
     """Whether a file made of another is missing, or was not made since that was written."""
     return not file.is_file() or file.stat().st_mtime_ns < than.stat().st_mtime_ns
-
-
-class _Scoring:
-    """Submits score units when their samples are there, and metrics units after those."""
-
-    def __init__(self, work: Sequence[Work], store: UnitStore, pool: ScoringPool) -> None:
-        self.pool = pool
-        self.units: dict[str, tuple[ScoreUnit | MetricsUnit, ScoringContext]] = {}
-        self.missing: dict[str, set[str]] = {}
-        self.waiting_for: dict[str, list[str]] = defaultdict(list)
-        self.checkpoints: dict[str, list[str]] = defaultdict(list)
-        for w in work:
-            generated = {u.key for u in w.generation if store.has("generation", u.key)}
-            scored = {u.key for u in w.scores if store.has("score", u.key)}
-            for score in w.scores:
-                if score.key not in scored:
-                    self._add(score, set(score.generation_keys) - generated, w)
-            if not store.has("metrics", w.metrics.key):
-                self._add(w.metrics, set(w.metrics.score_keys) - scored, w)
-
-    def _add(self, unit: ScoreUnit | MetricsUnit, missing: set[str], work: Work) -> None:
-        self.checkpoints[unit.key].append(work.checkpoint.name)
-        if unit.key in self.units:
-            return
-        self.units[unit.key] = (unit, work.scoring_context)
-        self.missing[unit.key] = missing
-        for key in missing:
-            self.waiting_for[key].append(unit.key)
-        if not missing:
-            self.pool.submit(*self.units[unit.key])
-
-    def generated(self, key: str) -> None:
-        """A generation unit is in the store."""
-        self._supply(key)
-
-    def made(self, key: str) -> None:
-        """A score unit is in the store."""
-        self._supply(key)
-
-    def _supply(self, key: str) -> None:
-        for waiting in self.waiting_for.pop(key, ()):
-            self.missing[waiting].discard(key)
-            if not self.missing[waiting]:
-                self.pool.submit(*self.units[waiting])

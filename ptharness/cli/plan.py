@@ -32,8 +32,8 @@ def plan(session: Session, /, manifest: Path, as_json: bool, **options: Any) -> 
     Example:
         ptharness plan lineage.yaml --samples 64
     """
-    from ptharness.evaluation import Observer
     from ptharness.evaluation import Session as EvaluationSession
+    from ptharness.observer import Observer
 
     evaluation = EvaluationSession.open(
         make_request(manifest, **options), session.plugins, Observer()

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ptharness.evaluation import Observer
 from ptharness.executors.base import UnitFailed, WorkerRestarted
+from ptharness.observer import Observer
 from ptharness.planner import Plan
 from ptharness.scoring import Marked
 from ptharness.text import safe

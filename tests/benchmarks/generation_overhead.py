@@ -100,8 +100,9 @@ def generate_bare(out: Path) -> dict[str, Any]:
 
 def stored_requests(out: Path) -> tuple[list[GenerateRequest], list[list[list[int]]]]:
     """The requests of a finished run, as the worker made them, and the tokens it drew."""
-    from ptharness.evaluation import Observer, Request, Session
+    from ptharness.evaluation import Request, Session
     from ptharness.flight import unit_requests
+    from ptharness.observer import Observer
     from ptharness.plugins import load_plugins
 
     session = Session.open(Request(out.parent / "bare.yaml", out), load_plugins(), Observer())

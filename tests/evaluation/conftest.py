@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from ptharness.evaluation import Observer, Request, run
+from ptharness.evaluation import Request, run
+from ptharness.observer import Observer
 from ptharness.plugins import load_plugins
 from ptharness.results import Results
 from tests.conftest import write_checkpoint, write_safetensors

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from ptharness.errors import StoreError
-from ptharness.evaluation import Observer
 from ptharness.executors.base import UnitFailed, WorkerRestarted
+from ptharness.observer import Observer
 from ptharness.scoring import ScoringPool
 from ptharness.worker import Loaded, UnitDone
 from tests.evaluation.conftest import Toys
