@@ -37,20 +37,22 @@ class Capabilities:
 
     `reproducible`: the same request gives the same samples alone and among others.
     `swaps`: serves several checkpoints of one architecture from one start.
-    `adapters`: serves LoRA adapters on a base, `side_by_side` several of one base at once.
+    `adapters`: serves LoRA adapters on a base, and so many of one base at once: `side_by_side`.
     `scores`: gives log-likelihoods.
     `window`: requests that should be in flight to keep it busy. `scoring_overhead`: positions
     of the context that scoring a sequence takes beyond its tokens (vLLM computes what would
-    follow; a forward pass that leaves the last token out takes one less: -1).
+    follow; a forward pass that leaves the last token out takes one less: -1). `tokens`: gives
+    the tokens of its completions and a log-probability for each; without, it gives text alone.
     """
 
     reproducible: bool = True
     swaps: bool = False
     adapters: bool = False
-    side_by_side: bool = False
+    side_by_side: int = 1
     scores: bool = True
     window: int = 256
     scoring_overhead: int = 1
+    tokens: bool = True
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,8 @@ class Completion:
 
     `token_ids` holds a final end-of-sequence or stop token too; `text` is decoded with the
     checkpoint's own tokenizer and not yet cut at stop strings. `finish_reason` is stop or length.
+    An engine without `capabilities.tokens` leaves both tuples empty, and says "unknown" where it
+    cannot tell why a completion ended.
     """
 
     token_ids: tuple[int, ...]
@@ -122,7 +126,10 @@ class ScoreRequest:
 
 @dataclass(frozen=True)
 class Scored:
-    """Log-probability in nats of each continuation token; greedy if each was the likeliest."""
+    """Log-probability in nats of each continuation token; greedy if each was the likeliest.
+
+    An engine without `capabilities.tokens` may give their sum alone, as one value.
+    """
 
     index: int
     token_logprobs_nats: tuple[float, ...]
@@ -179,7 +186,7 @@ class Engine(ABC):
         """Make LoRA adapters on one base ready side by side: each one's report or its error.
 
         The next requests name theirs. Raises like `load` where the base is at fault, which then
-        concerns all of them. For engines with `capabilities.side_by_side`.
+        concerns all of them. There may be more than `capabilities.side_by_side` of them.
         """
         raise NotImplementedError(f"engine {self.name!r} serves no adapters side by side")
 
