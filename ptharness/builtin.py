@@ -49,7 +49,7 @@ def ptharness_register_tasks(registry: Registry) -> None:
 
 @hookimpl
 def ptharness_register_engines(registry: Registry) -> None:
-    from ptharness.engines.lm_eval_names import HF
+    from ptharness.engines.lm_eval_names import HF, other_classes
 
     registry.engines.add(
         "ptharness.engines.vllm:VllmEngine",
@@ -67,6 +67,13 @@ def ptharness_register_engines(registry: Registry) -> None:
         aliases=HF.engine_aliases,
         summary="transformers, as lm-eval's hf model uses it: the reference; needs no vLLM.",
     )
+    for known in other_classes():
+        registry.engines.add(
+            f"ptharness.engines.lm_eval:{known.name}",
+            name=known.engine,
+            aliases=known.engine_aliases,
+            summary=known.summary,
+        )
 
 
 @hookimpl

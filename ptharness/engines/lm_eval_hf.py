@@ -35,7 +35,6 @@ from ptharness.lineage import Checkpoint
 from ptharness.tokenizer import load_tokenizer
 
 DEFAULT_BATCH_SIZE = 8
-OURS = ("window",)
 INSTALL = "pip install 'ptharness[hf]'"
 
 
@@ -177,7 +176,7 @@ class HfEngine(Engine):
             free_memory()
 
     def _start(self, model_class: Any, files: preflight.Files, tokenizer: Any) -> Any:
-        options = {k: v for k, v in self.settings.options.items() if k not in OURS}
+        options = {k: v for k, v in self.settings.options.items() if k not in lm_eval_options.OURS}
         try:
             return model_class(
                 pretrained=str(files.directory.resolve()),

@@ -15,7 +15,7 @@ from ptharness.errors import EngineError
 PREFIX = "lm_eval:"
 INSTALL = "lm-eval is not installed: pip install 'ptharness[hf]'"
 
-APIS = ("local-completions", "openai-completions", "sglang-generate")
+APIS = ("local-completions", "openai-completions")
 """Classes that send token ids to a server."""
 
 _MESSAGES = (
@@ -30,8 +30,19 @@ UNSERVED: Mapping[str, str] = {
         _MESSAGES,
     ),
     **dict.fromkeys(("hf-audiolm-qwen", "hf-multimodal", "hf-mistral3", "vllm-vlm"), _MEDIA),
-    **dict.fromkeys(("dummy", "ggml", "textsynth", "watsonx_llm"), _NO_CHECKPOINT),
-    **dict.fromkeys(("anthropic-completions",), _NO_CHECKPOINT),
+    **dict.fromkeys(
+        (
+            "anthropic-completions",
+            "dummy",
+            "ggml",
+            "megatron_lm",
+            "nemo_lm",
+            "sglang-generate",
+            "textsynth",
+            "watsonx_llm",
+        ),
+        _NO_CHECKPOINT,
+    ),
     "steered": _MORE,
 }
 """Classes that cannot be an engine, and why."""

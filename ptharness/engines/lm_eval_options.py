@@ -1,4 +1,4 @@
-"""Which options of lm-eval's `hf` model a manifest may set, and why the others are refused."""
+"""Which options of lm-eval's model classes a manifest may set, and why others are refused."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ptharness.engines.lm_eval_names import APIS
 from ptharness.errors import EngineError, near_misses
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -32,6 +33,47 @@ HF_ALLOWED: Mapping[str, Kind] = {
     "window": int,
 }
 """Option of `hf` -> its type, or its legal values. `batch_size` may also be auto."""
+
+API_ALLOWED: Mapping[str, Kind] = {
+    "base_url": str,
+    "model": str,
+    "ca_cert_path": str,
+    "eos_string": str,
+    "max_length": int,
+    "max_retries": int,
+    "num_concurrent": int,
+    "timeout": int,
+    "verify_certificate": bool,
+    "window": int,
+}
+"""Option of a model of a server -> its type."""
+
+TEXT_ALLOWED: Mapping[str, Kind] = {
+    "batch_size": int,
+    "data_parallel_size": int,
+    "device": str,
+    "dp_size": int,
+    "dtype": DTYPES,
+    "gpu_memory_utilization": float,
+    "max_batch_size": int,
+    "max_length": int,
+    "max_model_len": int,
+    "mem_fraction_static": float,
+    "tensor_parallel_size": int,
+    "tp_size": int,
+    "window": int,
+}
+"""Option of a model in this process -> its type, or its legal values."""
+
+OURS = ("window",)
+"""Options that lm-eval does not see."""
+
+WITHOUT_EFFECT = (
+    *("batch_size", "ca_cert_path", "data_parallel_size", "dp_size", "gpu_memory_utilization"),
+    *("max_batch_size", "max_retries", "mem_fraction_static", "num_concurrent"),
+    *("tensor_parallel_size", "timeout", "tp_size", "verify_certificate", "window"),
+)
+"""Options of other classes than `hf` that are no part of a unit's key."""
 
 CODE = "it loads or runs code that is not lm-eval's"
 ELSEWHERE = "the manifest's checkpoints say what is loaded"
@@ -105,6 +147,11 @@ REFUSED: Mapping[str, str] = {
 """Option -> why a manifest may not set it, for every model class."""
 
 
+def allowed(name: str) -> Mapping[str, Kind]:
+    """The options of a model class other than `hf`."""
+    return API_ALLOWED if name in APIS else TEXT_ALLOWED
+
+
 def check(engine: str, options: Mapping[str, Any], allowed: Mapping[str, Kind]) -> None:
     """Raise `EngineError` for an option that is refused, unknown, or of the wrong type."""
     for name, value in options.items():
@@ -127,8 +174,11 @@ def _check_value(name: str, value: Any, kind: Kind) -> None:
         if value not in kind:
             raise EngineError(f"engine.{name}: {value!r} (legal: {', '.join(kind)})")
         return
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+    accepted = (int, float) if kind is float else (kind,)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         auto = ", and not auto" if name == "batch_size" else ""
         raise EngineError(f"engine.{name}: {value!r} is not a value of type {kind.__name__}{auto}")
-    if isinstance(value, int) and kind is int and value < 1:
+    if kind is int and isinstance(value, int) and value < 1:
         raise EngineError(f"engine.{name}: {value!r}; the least is 1")
+    if kind is float and isinstance(value, int | float) and value < 0:
+        raise EngineError(f"engine.{name}: {value!r} is negative")
