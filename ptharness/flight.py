@@ -176,14 +176,20 @@ def unit_requests(
             sampling = _within(unit.sampling, len(prompt), unit.limit)
             asked.append(
                 GenerateRequest(
-                    index, tuple(prompt), unit.samples, seed, sampling, unit.stop_token_ids
+                    index,
+                    tuple(prompt),
+                    unit.samples,
+                    seed,
+                    sampling,
+                    unit.stop_token_ids,
+                    unit.checkpoint,
                 )
             )
         elif unit.kind == "loglikelihood":
-            asked.append(ScoreRequest(index, tuple(prompt), tuple(continuation)))
+            asked.append(ScoreRequest(index, tuple(prompt), tuple(continuation), unit.checkpoint))
         else:
             asked += [
-                ScoreRequest(index + part, *window)
+                ScoreRequest(index + part, *window, unit.checkpoint)
                 for part, window in enumerate(rolling_windows(prompt, continuation, unit.limit))
             ]
         index += len(asked)

@@ -264,7 +264,10 @@ def sampling_of(prompts: PromptSet, overrides: Mapping[str, object]) -> Sampling
 def make_plan(
     work: Sequence[Work], prints: Mapping[str, CheckpointPrint], done: Collection[str]
 ) -> Plan:
-    """Order the missing units into jobs: checkpoints that share an engine follow each other."""
+    """Order the missing units into jobs: checkpoints that share an engine follow each other.
+
+    Adapters on one base are one job, for an engine of their own.
+    """
     jobs: dict[str, list[GenerationUnit]] = {}
     seen = set(done)
     for w in work:
@@ -273,12 +276,20 @@ def make_plan(
                 seen.add(unit.key)
                 jobs.setdefault(w.checkpoint.name, []).append(unit)
     checkpoints = {w.checkpoint.name: w.checkpoint for w in work}
-    groups = list(dict.fromkeys(prints[name].engine_group for name in jobs))
-    ordered = sorted(jobs, key=lambda name: groups.index(prints[name].engine_group))
+    engines: dict[str, dict[str, list[Checkpoint]]] = {}
+    for name in jobs:
+        checkpoint, base = checkpoints[name], str(checkpoints[name].directory)
+        engine = f"adapters on {base}" if checkpoint.adapter else prints[name].engine_group
+        together = base if checkpoint.adapter else name
+        engines.setdefault(engine, {}).setdefault(together, []).append(checkpoint)
     return Plan(
         work=tuple(work),
-        jobs=tuple(Job(checkpoints[name], tuple(jobs[name])) for name in ordered),
-        engine_starts=len(groups),
+        jobs=tuple(
+            Job(tuple(group), tuple(unit for one in group for unit in jobs[one.name]))
+            for groups in engines.values()
+            for group in groups.values()
+        ),
+        engine_starts=len(engines),
         needed_tokens=max((needed_tokens(w.planned) for w in work), default=0),
     )
 

@@ -229,7 +229,28 @@ def _place_checkpoints(
             with at(manifest, its.place):
                 adapter = find_folder(entry.adapter, manifest.folder)
         placed[checkpoint.name] = replace(checkpoint, directory=base.directory, adapter=adapter)
+    _check_bases(placed, manifest, written, needed)
     return Lineage(lineage.name, tuple(placed.values()))
+
+
+def _check_bases(
+    placed: Mapping[str, Checkpoint],
+    manifest: Manifest,
+    written: Mapping[str, Written],
+    needed: frozenset[str],
+) -> None:
+    """Raise `ManifestError` for an adapter whose config names another base than its parent."""
+    adapters = [one for one in placed.values() if one.adapter and one.name in needed]
+    if not adapters:
+        return
+    # Here, not above: few manifests have adapters.
+    from ptharness.discovery.adapter_base import check_base
+
+    own_weights = [one for one in placed.values() if one.adapter is None]
+    for one in adapters:
+        assert one.adapter is not None
+        with at(manifest, f"{written[one.name].key}.parent"):
+            check_base(one.adapter, placed[one.parents[0]], own_weights)
 
 
 def _with_bases(

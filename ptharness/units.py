@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ptharness.lineage import Checkpoint
@@ -91,14 +91,32 @@ ScoringUnit = PromptsUnit | ScoreUnit | MetricsUnit
 
 @dataclass(frozen=True)
 class Job:
-    """One checkpoint and the units to generate with it, in order.
+    """A checkpoint, or several adapters on one base, and the units to generate, in order.
 
-    `careful`: an engine died on these; ask for little at a time.
+    Each unit says which checkpoint it is of. `careful`: an engine died on these; ask for little
+    at a time.
     """
 
-    checkpoint: Checkpoint
+    checkpoints: tuple[Checkpoint, ...]
     units: tuple[GenerationUnit, ...]
     careful: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The checkpoints' names."""
+        return tuple(checkpoint.name for checkpoint in self.checkpoints)
+
+    def of(self, names: Collection[str]) -> Job:
+        """The part of this job that is of these checkpoints."""
+        return replace(
+            self,
+            checkpoints=tuple(one for one in self.checkpoints if one.name in names),
+            units=tuple(unit for unit in self.units if unit.checkpoint in names),
+        )
+
+    def singly(self) -> list[Job]:
+        """The same, one checkpoint after another."""
+        return [self.of({name}) for name in self.names]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The process that holds an engine and generates units.
 
-It takes jobs (a checkpoint and its units) from a pipe and answers with events. It writes each
+It takes jobs (checkpoints and their units) from a pipe and answers with events. It writes each
 finished unit itself; a crash loses only the units that were in flight, which it named before.
 """
 
@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, zip_longest
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,6 +21,7 @@ import pyarrow as pa
 from ptharness.engines.base import Engine, EngineSettings, Generated, LoadReport, Scored
 from ptharness.errors import CheckpointError, PtharnessError, StoreError
 from ptharness.flight import Flight
+from ptharness.lineage import Checkpoint
 from ptharness.prompts import Kind
 from ptharness.schema import GENERATIONS
 from ptharness.store import UnitStore
@@ -62,7 +63,7 @@ class UnitDone:
 
 @dataclass(frozen=True)
 class CheckpointFailed:
-    """The job's checkpoint cannot be evaluated; the worker is ready for the next job."""
+    """A checkpoint of the job cannot be evaluated; if it was the last one, the job is over."""
 
     checkpoint: str
     message: str
@@ -70,7 +71,7 @@ class CheckpointFailed:
 
 @dataclass(frozen=True)
 class JobDone:
-    """The job is finished; `seconds` of it were generation."""
+    """The job is finished; `seconds` of it were generation. `checkpoint`: or several names."""
 
     checkpoint: str
     seconds: float
@@ -137,23 +138,54 @@ class Worker:
         self.engine.close()
 
     def run(self, job: Job) -> None:
-        """Load the job's checkpoint and generate its units; every outcome is an event."""
+        """Load the job's checkpoints and generate their units; every outcome is an event."""
+        at_once = self.engine.capabilities.side_by_side
+        seconds, loaded = 0.0, []
         try:
-            self.connection.send(Loaded(self.engine.load(job.checkpoint)))
+            for part in [job] if at_once > 1 else job.singly():
+                names = self._load(part)
+                begun = time.monotonic()
+                for scored in (False, True):
+                    units = [u for u in part.of(names).units if (u.kind != "generate") == scored]
+                    if units:
+                        self._run_units(_in_turn(units, at_once), begun, careful=job.careful)
+                seconds += time.monotonic() - begun
+                loaded += names
+        except Exception as error:
+            _fail(self.connection, error)
+        if loaded:
+            self.connection.send(JobDone(", ".join(loaded), seconds))
+
+    def _load(self, job: Job) -> list[str]:
+        """The names of the job's checkpoints that are in the engine now."""
+        try:
+            outcomes = self._load_all(job.checkpoints)
         except CheckpointError as error:
-            self.connection.send(CheckpointFailed(job.checkpoint.name, str(error)))
-            return
-        except Exception as error:
-            _fail(self.connection, error)
-        begun = time.monotonic()
-        try:
-            for scored in (False, True):
-                units = [unit for unit in job.units if (unit.kind != "generate") == scored]
-                if units:
-                    self._run_units(units, begun, careful=job.careful)
-        except Exception as error:
-            _fail(self.connection, error)
-        self.connection.send(JobDone(job.checkpoint.name, time.monotonic() - begun))
+            outcomes = [error] * len(job.checkpoints)
+        loaded = []
+        for name, outcome in zip(job.names, outcomes, strict=True):
+            if isinstance(outcome, CheckpointError):
+                self.connection.send(CheckpointFailed(name, str(outcome)))
+            else:
+                self.connection.send(Loaded(outcome))
+                loaded.append(name)
+        return loaded
+
+    def _load_all(
+        self, checkpoints: Sequence[Checkpoint]
+    ) -> Sequence[LoadReport | CheckpointError]:
+        capabilities = self.engine.capabilities
+        if checkpoints[0].adapter and not capabilities.adapters:
+            return [
+                CheckpointError(
+                    f"{one.adapter}: engine {self.engine.name!r} serves no adapters; merge it into "
+                    "its base and give the merged folder as path:, or use the vllm engine"
+                )
+                for one in checkpoints
+            ]
+        if checkpoints[0].adapter and capabilities.side_by_side > 1:
+            return self.engine.load_adapters(checkpoints)
+        return [self.engine.load(one) for one in checkpoints]
 
     def _run_units(self, units: Sequence[GenerationUnit], begun: float, *, careful: bool) -> None:
         flight = Flight(self.store, units, self.engine.capabilities.window, self._started)
@@ -197,3 +229,18 @@ class Worker:
         rows.sort(key=lambda row: (row["row"], row["sample"]))
         self.store.write("generation", unit.key, pa.Table.from_pylist(rows, schema=GENERATIONS))
         return unit.key
+
+
+def _in_turn(units: Sequence[GenerationUnit], at_once: int) -> list[GenerationUnit]:
+    """Units of up to `at_once` checkpoints in turn, so that an engine has all of them to do."""
+    queues: dict[str, list[GenerationUnit]] = {}
+    for unit in units:
+        queues.setdefault(unit.checkpoint, []).append(unit)
+    waiting = list(queues.values())
+    return [
+        unit
+        for first in range(0, len(waiting), at_once)
+        for turn in zip_longest(*waiting[first : first + at_once])
+        for unit in turn
+        if unit is not None
+    ]

@@ -295,12 +295,33 @@ def test_checkpoints_of_one_architecture_follow_each_other(tmp_path: Path) -> No
     work = [case.work() for case in cases.values()]
     prints = {name: read_prints(case.checkpoint) for name, case in cases.items()}
     plan = make_plan(work, prints, done=set())
-    assert [job.checkpoint.name for job in plan.jobs] == ["a", "c", "b"]
+    assert [job.names for job in plan.jobs] == [("a",), ("c",), ("b",)]
     assert plan.engine_starts == 2
     done = {unit.key for w in work for unit in w.generation if w.checkpoint.name != "b"}
     rest = make_plan(work, prints, done)
-    assert [job.checkpoint.name for job in rest.jobs] == ["b"]
+    assert [job.names for job in rest.jobs] == [("b",)]
     assert rest.engine_starts == 1
+
+
+def test_adapters_on_one_base_are_one_job_for_an_engine_of_their_own(tmp_path: Path) -> None:
+    cases = {name: Case(tmp_path / name) for name in ("base", "sft")}
+    for number, (name, case) in enumerate(cases.items()):
+        write_safetensors(write_checkpoint(tmp_path / name) / "model.safetensors", float(number))
+        case.checkpoint = replace(case.checkpoint, name=name)
+    for number, (name, base) in enumerate([("a", "base"), ("b", "sft"), ("c", "sft")]):
+        (tmp_path / name).mkdir()
+        write_safetensors(tmp_path / name / "adapter_model.safetensors", float(number))
+        (tmp_path / name / "adapter_config.json").write_text("{}")
+        cases[name] = Case(tmp_path / base)
+        cases[name].checkpoint = replace(cases[name].checkpoint, name=name, adapter=tmp_path / name)
+    work = [case.work() for case in cases.values()]
+    prints = {name: read_prints(case.checkpoint) for name, case in cases.items()}
+    each = len(work[0].generation)
+    assert len({unit.key for w in work for unit in w.generation}) == 5 * each
+    plan = make_plan(work, prints, done=set())
+    assert [job.names for job in plan.jobs] == [("base",), ("sft",), ("a",), ("b", "c")]
+    assert plan.engine_starts == 3
+    assert [unit.checkpoint for unit in plan.jobs[3].units] == ["b"] * each + ["c"] * each
 
 
 @pytest.mark.parametrize(

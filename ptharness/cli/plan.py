@@ -83,7 +83,7 @@ def _as_json(
         "lineage": evaluation.evaluation.lineage.name,
         "engine": evaluation.evaluation.engine_settings.name,
         "engine_starts": made.engine_starts,
-        "checkpoints_in_order": [job.checkpoint.name for job in made.jobs],
+        "checkpoints_in_order": [name for job in made.jobs for name in job.names],
         "longest_request_tokens": made.needed_tokens,
         "work": rows,
         "foreign_code": [{"task": task, "file": file} for task, file in _foreign_code(evaluation)],
@@ -108,7 +108,7 @@ def _print(evaluation: EvaluationSession, made: Plan, rows: list[dict[str, Any]]
     # Units that two rows share are made once.
     missing = sum(unit.completions for job in made.jobs for unit in job.units)
     starts = f"{made.engine_starts} start{'s' * (made.engine_starts != 1)}"
-    order = ", ".join(job.checkpoint.name for job in made.jobs) or "nothing"
+    order = ", ".join(name for job in made.jobs for name in job.names) or "nothing"
     print_text(
         f"to generate: {missing:,} completions; "
         f"engine {evaluation.evaluation.engine_settings.name}: {starts}, in the order: {order}"

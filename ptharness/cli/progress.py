@@ -88,8 +88,9 @@ class ProgressObserver(Observer):
         self.units = {unit.key: unit for unit in units}
         total = sum(unit.completions for unit in units)
         if total:
+            checkpoints = sum(len(job.names) for job in plan.jobs)
             self.say(
-                f"{total:,} completions of {_count(len(plan.jobs), 'checkpoint')} to generate in "
+                f"{total:,} completions of {_count(checkpoints, 'checkpoint')} to generate in "
                 f"{_count(plan.engine_starts, 'engine start')}; {cached:,} in the store already"
             )
             self._show("starting the engine", completed=0, total=total)

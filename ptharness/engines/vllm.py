@@ -32,7 +32,7 @@ from ptharness.engines.vllm_requests import (
     to_generated,
     to_scored,
 )
-from ptharness.engines.vllm_room import Room, room_for
+from ptharness.engines.vllm_room import SLOTS, Room, room_for
 from ptharness.engines.vllm_running import Running, Served
 from ptharness.engines.vllm_stream import Asked, StepError, stream
 from ptharness.errors import CheckpointError, EngineError
@@ -45,7 +45,7 @@ class VllmEngine(Engine):
 
     name: ClassVar[str] = "vllm"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        swaps=True, adapters=True, side_by_side=True, window=256
+        swaps=True, adapters=True, side_by_side=SLOTS, window=256
     )
 
     def __init__(self, settings: EngineSettings) -> None:
@@ -56,6 +56,7 @@ class VllmEngine(Engine):
         self.capabilities = replace(  # type: ignore[misc]
             type(self).capabilities,
             window=int(settings.options.get("window", type(self).capabilities.window)),
+            side_by_side=int(settings.options.get("max_loras", SLOTS)),
             reproducible=vllm_start.device() == "cpu",
         )
         self._running: Running | None = None

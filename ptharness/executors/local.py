@@ -36,7 +36,7 @@ class LocalExecutor(Executor):
         self.store = UnitStore(context.store)
         self.worker: Child | None = None
         self.settings: EngineSettings | None = None
-        self.failed_loads: Counter[str] = Counter()
+        self.failed_loads: Counter[tuple[str, ...]] = Counter()
 
     def warm(self) -> None:
         """Start the worker: it imports the engine's library while the plan is being made."""
@@ -68,6 +68,7 @@ class LocalExecutor(Executor):
     ) -> Iterator[Event | UnitFailed | WorkerRestarted | None]:
         remaining = {unit.key: unit for unit in job.units}
         started: set[str] = set()
+        failed: set[str] = set()
         for event in self._events(job, settings):
             if isinstance(event, WorkerFailed):
                 self._discard_worker()
@@ -87,11 +88,14 @@ class LocalExecutor(Executor):
                 return
             if isinstance(event, Started):
                 started.update(event.keys)
-                self.failed_loads.pop(job.checkpoint.name, None)
+                self.failed_loads.pop(job.names, None)
             elif isinstance(event, UnitDone):
                 remaining.pop(event.key, None)
+            elif isinstance(event, CheckpointFailed):
+                failed.add(event.checkpoint)
+                remaining = {k: u for k, u in remaining.items() if u.checkpoint not in failed}
             yield event
-            if isinstance(event, JobDone | CheckpointFailed):
+            if isinstance(event, JobDone) or failed.issuperset(job.names):
                 return
 
     def _after_failure(
@@ -99,19 +103,25 @@ class LocalExecutor(Executor):
     ) -> tuple[UnitFailed | WorkerRestarted | CheckpointFailed, list[Job]]:
         """What to tell of a dead worker, and the jobs to do again.
 
-        Units in flight are tried singly, once; a load is tried twice.
+        Units in flight are tried singly, once; a load is tried twice, of several checkpoints
+        the second time singly.
         """
         message = f"{message} (log: {self.context.log_file})"
+        left = replace(job, units=tuple(rest)).of({unit.checkpoint for unit in rest})
         if not in_flight:
-            self.failed_loads[job.checkpoint.name] += 1
-            if self.failed_loads[job.checkpoint.name] >= LOAD_ATTEMPTS:
-                return CheckpointFailed(job.checkpoint.name, message), []
-            return WorkerRestarted(message), [replace(job, units=tuple(rest))]
+            if len(left.checkpoints) > 1:
+                return WorkerRestarted(message), left.singly()
+            self.failed_loads[left.names] += 1
+            if self.failed_loads[left.names] >= LOAD_ATTEMPTS:
+                return CheckpointFailed(left.names[0], message), []
+            return WorkerRestarted(message), [left]
         if job.careful:
             return UnitFailed(job.units[0], message), []
-        again = [Job(job.checkpoint, (unit,), careful=True) for unit in in_flight]
+        again = [
+            replace(job, units=(unit,), careful=True).of({unit.checkpoint}) for unit in in_flight
+        ]
         if rest:
-            again.append(replace(job, units=tuple(rest)))
+            again.append(left)
         return WorkerRestarted(message), again
 
     def _events(self, job: Job, settings: EngineSettings) -> Iterator[Event | None]:
