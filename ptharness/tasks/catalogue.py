@@ -24,6 +24,7 @@ from ptharness.tasks.task_index import (
     expand_file,
     index_folder,
 )
+from ptharness.tasks.yaml_sources import FunctionReference
 
 _INDEX_FORMAT = "1"
 
@@ -89,6 +90,9 @@ class _IndexedProvider(TaskProvider):
 def _group(node: GroupNode) -> Group:
     aggregations = []
     for entry in node.aggregations:
+        if isinstance(entry, Mapping) and isinstance(entry.get("metric"), FunctionReference):
+            # A function is no metric's name, so lm-eval finds nothing to aggregate.
+            continue
         if not isinstance(entry, Mapping) or not isinstance(entry.get("metric"), str):
             raise TaskError(
                 f"{node.path}: aggregate_metric_list: {entry!r} has no `metric:`; write "
@@ -96,19 +100,17 @@ def _group(node: GroupNode) -> Group:
             )
         filters = entry.get("filter_list")
         # As in lm-eval, a function of the group's own changes nothing: it is always the mean.
-        if isinstance(entry.get("aggregation", "mean"), str) and entry.get("aggregation") not in (
-            None,
-            "mean",
-        ):
+        way = entry.get("aggregation", "mean")
+        if way != "mean" and not isinstance(way, FunctionReference):
             raise TaskError(
-                f"{node.path}: aggregate_metric_list: aggregation: {entry['aggregation']!r} is "
+                f"{node.path}: aggregate_metric_list: aggregation: {way!r} is "
                 "not supported (supported: mean)"
             )
         aggregations.append(
             Aggregation(
                 entry["metric"],
                 (filters,) if isinstance(filters, str) else filters and tuple(filters),
-                entry.get("weight_by_size", True) is not False,
+                bool(entry.get("weight_by_size", True)),
             )
         )
     names = tuple(folder_name(leaf) for leaf in node.leaves)

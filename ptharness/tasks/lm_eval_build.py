@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ptharness.errors import TaskError, near_misses
+from ptharness.tasks.hub import cached_if_unreachable, data_set_of
 from ptharness.tasks.yaml_sources import FunctionReference
 
 OUTPUT_TYPES = ("generate_until", "multiple_choice", "loglikelihood", "loglikelihood_rolling")
@@ -29,7 +30,7 @@ def check_supported(name: str, config: Mapping[str, Any]) -> None:
     if config.get("unsafe_code"):
         raise _unsafe(name)
     for metric in config.get("metric_list") or ():
-        if isinstance(metric, Mapping) and metric.get("hf_evaluate"):
+        if _is_hub_code(metric) and _calls_metrics(config):
             raise TaskError(
                 f"task {name!r}: metric {metric.get('metric')!r} has hf_evaluate set, which "
                 "downloads code from the hub and runs it; use one of lm-eval's own metrics"
@@ -39,6 +40,31 @@ def check_supported(name: str, config: Mapping[str, Any]) -> None:
             raise TaskError(f"task {name!r}: {key} is set, and only text tasks are supported")
 
 
+def _is_hub_code(metric: Any) -> bool:
+    return isinstance(metric, Mapping) and bool(metric.get("hf_evaluate"))
+
+
+def _calls_metrics(config: Mapping[str, Any]) -> bool:
+    """Whether the functions of the metrics are called: for choices, lm-eval only aggregates."""
+    if config.get("process_results") is not None:
+        return False
+    return "class" in config or config.get("output_type", "generate_until") == "generate_until"
+
+
+def _without_hub_code(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration with lm-eval's own metric of the name where the hub's is never called."""
+    metrics = config.get("metric_list")
+    if not metrics:
+        return dict(config)
+    own = [
+        {key: value for key, value in metric.items() if key != "hf_evaluate"}
+        if _is_hub_code(metric)
+        else metric
+        for metric in metrics
+    ]
+    return {**config, "metric_list": own}
+
+
 def build(name: str, config: Mapping[str, Any]) -> Any:
     """lm-eval's task for a merged configuration. Runs the code that the configuration names.
 
@@ -46,12 +72,13 @@ def build(name: str, config: Mapping[str, Any]) -> Any:
     task cannot be built or run here.
     """
     check_supported(name, config)
+    resolved = _without_hub_code(config)
     try:
-        with quiet(), _seeded():
+        with quiet(), _seeded(), cached_if_unreachable(config):
             from lm_eval.tasks import TaskManager
 
             _check_metrics(name, config)
-            resolved = _resolve_functions(dict(config))
+            resolved = _resolve_functions(resolved)
             for key in ("group", "tag", "task_list"):
                 resolved.pop(key, None)
             loaded = TaskManager(include_defaults=False).load(resolved)
@@ -63,7 +90,7 @@ def build(name: str, config: Mapping[str, Any]) -> Any:
             "'ptharness[tasks]'` installs what most tasks need"
         ) from error
     except Exception as error:
-        raise _build_error(name, config, error) from error
+        raise _build_error(name, resolved, error) from error
     task = next(iter(loaded["tasks"].values()))
     _check_built(name, task)
     return task
@@ -97,7 +124,7 @@ def _check_metrics(name: str, config: Mapping[str, Any]) -> None:
         return
     for entry in config.get("metric_list") or ():
         metric = entry.get("metric") if isinstance(entry, Mapping) else entry
-        if not isinstance(metric, str) or (entry.get("hf_evaluate") is True):
+        if not isinstance(metric, str):
             continue
         if metric not in metric_registry:
             known = [str(key) for key in metric_registry]
@@ -109,10 +136,12 @@ def _check_metrics(name: str, config: Mapping[str, Any]) -> None:
 def _build_error(name: str, config: Mapping[str, Any], error: Exception) -> TaskError:
     reason = one_line(error)
     if _about_data(error):
+        if "OfflineModeIsEnabled" in reason:
+            reason = "the hub is not asked or does not answer, and the cache does not have it"
         return TaskError(
-            f"task {name!r}: its data set {config.get('dataset_path')!r} cannot be had here "
-            f"({reason}); download it where there is a network and carry its cache over (HF_HOME), "
-            "or give the task local data_files"
+            f"task {name!r}: its data set {data_set_of(config)} cannot be had here ({reason}); "
+            "download it where there is a network and carry its cache over (HF_HOME), or give the "
+            "task local data_files"
         )
     return TaskError(f"task {name!r}: cannot be built: {reason}")
 

@@ -11,7 +11,7 @@ import ptharness_tasks
 import pytest
 
 from ptharness.errors import TaskError
-from ptharness.tasks.base import Task
+from ptharness.tasks.base import Aggregation, Task
 from ptharness.tasks.catalogue import LmEvalCatalogue, PathTasks, YamlFolder, lm_eval_tasks_folder
 from ptharness.tasks.lm_eval import LmEvalTask
 from ptharness.tasks.task_index import TaskIndex, expand, index_folder
@@ -52,6 +52,39 @@ def test_by_name_tag_and_group(folder: YamlFolder) -> None:
     assert names(folder.find("test_words", HERE)) == ["votes", "words"]
     assert names(folder.find("inner_group", HERE)) == ["sums", "words"]
     assert folder.find("nothing_like_it", HERE) == []
+
+
+def test_groups_are_kept_with_their_leaves_and_aggregates(folder: YamlFolder) -> None:
+    outer, inner = ("outer_group", "inner_group")
+    found = {group.name: group.tasks for group in folder.groups(outer, HERE)}
+    inline = "outer_group-written_out-inline"
+    assert found == {
+        outer: ("sums", "words", "pairs", inline, "gsm8k"),
+        inner: ("sums", "words"),
+        "outer_group-written_out": ("pairs", inline),
+    }
+    assert next(iter(found)) == outer
+    assert folder.groups("test_words", HERE) == folder.groups("words", HERE) == []
+    matrix = PathTasks().groups("weighted.yaml", TASKS.parent / "matrix")
+    assert [group.aggregations for group in matrix] == [
+        (Aggregation("acc"),),
+        (Aggregation("acc", None, False), Aggregation("acc_norm", ("none",), True)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("{weight_by_size: true}", "'weight_by_size': True. has no `metric:`"),
+        ("{metric: acc, aggregation: median}", "aggregation: 'median' is not supported"),
+    ],
+)
+def test_an_aggregate_that_is_none_is_named(entry: str, message: str, tmp_path: Path) -> None:
+    text = f"group: g\ntask: [words]\naggregate_metric_list: [{entry}]\n"
+    (tmp_path / "g.yaml").write_text(text)
+    (tmp_path / "words.yaml").write_text((TASKS / "words.yaml").read_text())
+    with pytest.raises(TaskError, match=f"g.yaml: aggregate_metric_list: .*{message}"):
+        PathTasks().groups("g.yaml", tmp_path)
 
 
 def test_a_group_means_its_leaves_through_groups_tags_and_the_catalogue(folder: YamlFolder) -> None:

@@ -187,6 +187,18 @@ def test_what_cannot_be_run_is_refused_at_once(
             attempt()
 
 
+def test_a_metric_of_the_hub_that_is_never_called_is_lm_evals_own(tmp_path: Path) -> None:
+    """Hundreds of lm-eval's choice tasks name one: of choices only the aggregation is used."""
+    text = (TASKS / "pairs.yaml").read_text().replace("items/", f"{TASKS}/items/")
+    (tmp_path / "pairs.yaml").write_text(
+        text.replace("metric: f1,", "metric: f1, hf_evaluate: true,")
+    )
+    loaded = load("pairs.yaml", folder=tmp_path)
+    assert ("f1", "none") in loaded.metrics
+    (task,) = PathTasks().find("pairs.yaml", tmp_path)
+    assert task.inputs_digest(NOTHING)
+
+
 UNBUILDABLE = {
     "metric": (
         ("metric: exact_match", "metric: exact_mach"),
