@@ -66,7 +66,7 @@ def make_adapter(
 
 
 def merge(adapter: Path, base: Path, directory: Path) -> Path:
-    """A copy of `base` with the adapter added to its weights, as PEFT's definition has it."""
+    """A copy of `base` with the adapter added to its weights in float32, as PEFT defines it."""
     from safetensors.torch import load_file
 
     factors = load_file(adapter / "adapter_model.safetensors")
@@ -82,7 +82,8 @@ def merge(adapter: Path, base: Path, directory: Path) -> Path:
             rank = _pattern(config["rank_pattern"], module, config["r"])
             alpha = _pattern(config["alpha_pattern"], module, config["lora_alpha"])
             scaling = alpha / (math.sqrt(rank) if config["use_rslora"] else rank)
-            tensors[f"{module}.weight"] += scaling * (up.float() @ down.float())
+            weight = tensors[f"{module}.weight"].float()
+            tensors[f"{module}.weight"] = weight + scaling * (up.float() @ down.float())
 
     edit_tensors(directory, add)
     return directory
