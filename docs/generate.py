@@ -1,8 +1,8 @@
 """Write the generated pages of docs/reference: `python docs/generate.py`, or `--check` them.
 
 manifest.md comes from the pydantic models, cli.md from the commands' help, tables.md from the
-Arrow schemas, methods.md from the method plugins. A test fails where a page is not what this
-script would write.
+Arrow schemas, methods.md from the method plugins, parity.md from the tests' matrix. A test fails
+where a page is not what this script would write.
 """
 
 from __future__ import annotations
@@ -239,8 +239,7 @@ TABLE_ROWS = {
     "documents": "One row per task x item.",
     "samples": "One row per completion, or per item of a choice task.",
     "items": "One row per checkpoint x task x item.",
-    "metrics": "One row per checkpoint x task x metric x filter, then one per checkpoint x group x metric "
-    "x filter.",
+    "metrics": "One row per checkpoint x task (after those, group) x metric x filter.",
     "edges": "One row per source x target x task x quantity: what each stage did. The tags are the "
     "target's.",
     "verdicts": "One row per source x target x task: the role declared, the role measured.",
@@ -363,6 +362,76 @@ def methods_page() -> str:
     return "\n".join(lines)
 
 
+# --- parity.md --------------------------------------------------------------------------------
+
+MATRIX = Path(__file__).parents[1] / "tests" / "tasks" / "data" / "matrix"
+
+PARITY_TEXT = """\
+A task of lm-eval's gives the same numbers here as in lm-eval. The test suite runs each row below
+through a whole run, from the manifest to `metrics.parquet`, and asks `lm_eval.simple_evaluate` with
+its `hf` model of the same checkpoint (a model that solves part of the tasks, in float32; one sample
+per document). It compares every value and every standard error, and fails a row whose numbers say
+nothing, such as a score of 0.
+
+| engine | answers, counts, scores of completions | what is made of log-likelihoods |
+|---|---|---|
+{engines}
+
+Log-likelihoods are compared as perplexities (their logarithm), bits and Brier scores, relative to
+lm-eval's.
+
+| task | metrics | keys of the manifest | file |
+|---|---|---|---|
+{rows}
+
+## What differs, and why
+
+- **Samples.** At n samples a metric is the mean over samples, its error over documents; lm-eval has
+  one sample, or hands all `repeats` to the filters. Filters that combine samples get them all here
+  too.
+- **Clusters.** Where a task says that its documents are not independent (`metadata.cluster_by`),
+  the standard errors, and those of its groups, are clustered.
+- **Errors.** A scorer that raises, which ends lm-eval, gives a sample that counts 0 and says why.
+- **Documents that do not fit the context** are cut from the left by lm-eval; here they are not
+  asked, count as not correct, and are told (`too_long_rate`).
+- **Rolling log-likelihoods** with vLLM have windows two tokens shorter than with `hf`, which
+  matters only to texts longer than the context: vLLM keeps room for a token that it generates.
+- **Thoughts.** A stop string within them does not end a completion (`think_end_token`), as in
+  lm-eval's `vllm`; its `hf` stops there.
+- **Bootstrap.** Beyond 500 documents, errors without a formula are drawn fewer times than lm-eval
+  would (100,000).
+- **Groups** have a row only where each of their tasks was evaluated. A group's own aggregation
+  function changes nothing, as in lm-eval: it is always the mean.
+- **Not run:** tasks that run what the model wrote (`unsafe_code`: humaneval, mbpp, cruxeval and
+  their kin, 35 of lm-eval's), images and audio (46), metrics of completions that are code from the
+  hub (`hf_evaluate`: 2), and tasks whose requests are of several kinds (squadv2). Each is refused
+  by name, with the reason.
+"""
+
+
+def parity_page() -> str:
+    """docs/reference/parity.md."""
+    from ptharness.safe_yaml import parse_yaml
+
+    content = parse_yaml((MATRIX / "matrix.yaml").read_text(encoding="utf-8"))
+    engines = [f"| `{name}` | equal | to {far:g} |" for name, far in content["tolerances"].items()]
+    rows = []
+    for row in content["rows"]:
+        metrics = ", ".join(f"`{metric}`" for metric in row["metrics"])
+        keys = ", ".join(f"`{key}: {_yaml(value)}`" for key, value in row.get("keys", {}).items())
+        file = f"{row['task']}.yaml"
+        link = f"[{file}](../../tests/tasks/data/matrix/{file})"
+        rows.append(f"| {row['feature']} | {metrics} | {keys} | {link} |")
+    text = PARITY_TEXT.format(engines="\n".join(engines), rows="\n".join(rows))
+    return "# Parity with lm-eval\n\n" + text
+
+
+def _yaml(value: Any) -> str:
+    import json
+
+    return json.dumps(value)
+
+
 # ----------------------------------------------------------------------------------------------
 
 PAGES: Mapping[str, Callable[[], str]] = {
@@ -370,6 +439,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "cli.md": cli_page,
     "methods.md": methods_page,
     "tables.md": tables_page,
+    "parity.md": parity_page,
 }
 
 

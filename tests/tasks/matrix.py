@@ -1,4 +1,4 @@
-"""The parity matrix: one row per kind of task, from data/matrix/features.yaml."""
+"""The parity matrix: one row per kind of task, from data/matrix/matrix.yaml."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 import yaml
 
 FOLDER = Path(__file__).parent / "data" / "matrix"
-ENGINES = {"vllm": 1e-4, "lm_eval:hf": 1e-6}
-"""How far what is made of log-likelihoods may be from lm-eval's, relative to it."""
+_CONTENT = yaml.safe_load((FOLDER / "matrix.yaml").read_text(encoding="utf-8"))
+TOLERANCES: Mapping[str, float] = _CONTENT["tolerances"]
+"""By engine, how far what is made of log-likelihoods may be from lm-eval's, relative to it."""
 LOGARITHMIC = ("perplexity", "word_perplexity", "byte_perplexity")
 """Exponentials of log-likelihoods: their logarithms are compared."""
 OF_LIKELIHOODS = (*LOGARITHMIC, "bits_per_byte", "brier_score")
@@ -45,8 +46,7 @@ class Feature:
 
 def features() -> list[Feature]:
     """All rows, in order."""
-    rows = yaml.safe_load((FOLDER / "features.yaml").read_text(encoding="utf-8"))
-    return [Feature(**{**row, "metrics": tuple(row["metrics"])}) for row in rows]
+    return [Feature(**{**row, "metrics": tuple(row["metrics"])}) for row in _CONTENT["rows"]]
 
 
 def entries() -> list[dict[str, Any]]:
