@@ -5,6 +5,7 @@ One engine start serves most of this file.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -36,7 +37,7 @@ from tests.engines.asking import (
     at,
 )
 from tests.engines.lora import edit_adapter, make_adapter, merge
-from tests.engines.tiny import make_checkpoint
+from tests.engines.tiny import CHARACTERS, make_checkpoint
 
 pytestmark = pytest.mark.vllm
 pytest.importorskip("vllm")
@@ -181,6 +182,40 @@ def test_the_same_path_with_new_weights_is_read_again(
     assert after != before
     engine.load(on_base(folder, "other", tmp_path / "other"))
     assert ask(engine, GREEDY) == after
+
+
+def test_each_adapter_has_its_own_tokenizer(
+    engine: VllmEngine, folder: Path, tmp_path: Path
+) -> None:
+    """Text is decoded, and stop strings are looked for, with the one that an adapter brings."""
+    own = Path(shutil.copytree(folder / "all", tmp_path / "own"))
+    turned = str.maketrans(CHARACTERS, CHARACTERS[::-1])
+    shutil.copy(folder / "base" / "tokenizer_config.json", own)
+    content = json.loads((folder / "base" / "tokenizer.json").read_text())
+    vocabulary = content["model"]["vocab"]
+    content["model"]["vocab"] = {
+        word.translate(turned) if len(word) == 1 else word: number
+        for word, number in vocabulary.items()
+    }
+    (own / "tokenizer.json").write_text(json.dumps(content))
+    engine.load_adapters([on_base(folder, "all"), on_base(folder, "own", own)])
+    free = GenerateRequest(0, PROMPTS[0], 1, 0, GREEDY, (), "all")
+    plain = drawn(engine, [free, replace(free, index=1, checkpoint="own")])
+    (ours,), (its,) = plain[0], plain[1]
+    assert ours.token_ids == its.token_ids
+    assert its.text == ours.text.translate(turned) != ours.text
+    # The third character of each: another token stops the one than the other.
+    stops = [replace(GREEDY, stop=(completion.text[2],)) for completion in (ours, its)]
+    stopped = drawn(
+        engine,
+        [
+            replace(free, index=index, sampling=sampling, checkpoint=name)
+            for index, (sampling, name) in enumerate(zip(stops, ("all", "own"), strict=True))
+        ],
+    )
+    for (completion,), whole in ((stopped[0], ours), (stopped[1], its)):
+        assert completion.finish_reason == "stop"
+        assert completion.token_ids == whole.token_ids[: whole.text.index(whole.text[2]) + 1]
 
 
 @pytest.mark.parametrize(
