@@ -74,6 +74,37 @@ def test_a_task_beats_evaluate_and_null_takes_a_setting_back(
     assert own.template.system_prompt == "Hi"
 
 
+def test_settings_that_the_task_itself_must_know(edited: Edited, registry: Registry) -> None:
+    entry = '{task: arith_rot, think_end_token: "</think>", stop: "#", fewshot_seed: 0}'
+    path = edited("tasks: [arith_add, arith_rot]", f"tasks: [arith_add, {entry}]\n  stop: [a, b]")
+    [add, rot] = resolved(path, registry).tasks
+    assert (add.settings.think_end_token, add.settings.stop) == (None, None)
+    assert add.overrides["stop"] == ("a", "b")
+    # Thoughts are not stopped: the stop strings are the scorer's.
+    assert (rot.settings.think_end_token, rot.settings.stop) == ("</think>", ("#",))
+    assert "stop" not in rot.overrides
+    assert (rot.settings.fewshot_seed, rot.settings.fewshot_as_multiturn) == (0, None)
+
+
+def test_groups_are_kept_where_all_their_tasks_are_evaluated(
+    edited: Edited, registry: Registry
+) -> None:
+    path = edited("[arith_add, arith_rot]", "[two.yaml, arith_mul]")
+    metrics = "aggregate_metric_list: [{metric: exact_match}]"
+    text = f"group: two\ntask: [arith_add, {{group: one, task: [arith_rot], {metrics}}}]\n"
+    (path.parent / "two.yaml").write_text(text + metrics)
+    from ptharness_tasks import TASKS
+
+    for name in ("arith_add", "arith_rot"):
+        source = (TASKS / "arith" / f"{name}.yaml").read_text()
+        (path.parent / f"{name}.yaml").write_text(source.replace("data/", f"{TASKS}/arith/data/"))
+    everything = resolved(path, registry)
+    tasks = {group.name: group.tasks for group in everything.groups}
+    assert tasks == {"two": ("arith_add", "arith_rot"), "two-one": ("arith_rot",)}
+    some = resolved(path, registry, tasks=("arith_rot", "arith_mul"))
+    assert [group.name for group in some.groups] == ["two-one"]
+
+
 def test_the_command_line_beats_the_manifest(edited: Edited, registry: Registry) -> None:
     path = edited("{name: fake}", "{name: vllm, dtype: float32}")
     evaluation = resolved(path, registry, tasks=("arith_rot",), samples=2, engine="fake")

@@ -78,10 +78,23 @@ def build_prompts(
         },
         schema=PROMPTS,
     )
-    generation = _generation(name, task, arguments, settings) if kind == "generate" else {}
+    generation: Mapping[str, Any] = {}
+    if kind == "generate":
+        _check_thinking(name, tokenizer, settings.think_end_token)
+        generation = _generation(name, task, arguments, settings)
     bos = tokenizer.bos_token_id
     added = bos is not None and any(ids[:1] == [bos] for ids in requests["prompt_token_ids"])
     return BuiltPrompts(rows, kind, generation, render is not None, added)
+
+
+def _check_thinking(name: str, tokenizer: Any, think_end_token: str | None) -> None:
+    """Special tokens are left out as completions are decoded, so none could be found there."""
+    if think_end_token in tokenizer.all_special_tokens:
+        raise TaskError(
+            f"task {name!r}: think_end_token: {think_end_token!r} is a special token of the "
+            "tokenizer, which completions are written without; name the text that ends the "
+            "thoughts, or have the tokenizer list it as no special token"
+        )
 
 
 def _encoded(

@@ -93,6 +93,20 @@ def test_ids_equal_the_hf_models(checkpoint: Path) -> None:
     assert encoder.pairs(list(reversed(PAIRS))) == model.seen[::-1]
 
 
+def test_whole_texts_equal_the_hf_models_rolling_requests(checkpoint: Path) -> None:
+    from lm_eval.api.instance import Instance
+
+    model = recording_model(checkpoint)
+    encoder = PromptEncoder(load_tokenizer(checkpoint))
+    for text in (*PROMPTS, "the cat sat on the mat " * 3, ""):
+        model.seen.clear()
+        request = Instance("loglikelihood_rolling", {}, (text,), 0)
+        (total,) = model.loglikelihood_rolling([request], disable_tqdm=True)
+        ((prefix, ids),) = encoder.whole([text])
+        assert [(prefix, ids)] == (model.seen or [(prefix, [])]), text
+        assert (total == 0) is not bool(ids), "a text without a token has a log-likelihood of 0"
+
+
 def test_bos_is_never_doubled(checkpoint: Path) -> None:
     tokenizer = load_tokenizer(checkpoint)
     encoder = PromptEncoder(tokenizer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -197,6 +198,71 @@ def test_a_metric_of_the_hub_that_is_never_called_is_lm_evals_own(tmp_path: Path
     assert ("f1", "none") in loaded.metrics
     (task,) = PathTasks().find("pairs.yaml", tmp_path)
     assert task.inputs_digest(NOTHING)
+
+
+THINKING = TaskSettings(think_end_token="</think>")
+
+
+def test_thoughts_are_not_scored_and_not_stopped() -> None:
+    loaded = load("words.yaml", THINKING)
+    assert loaded.prompts(CHECKPOINT, Template()).header.generation["until"] == []
+    texts = [
+        "first\nbggg?</think> :gggb\nand more",  # a stop string in the thought, one in the answer
+        "so</think> :bggg</think>\n\n:gggb",
+        "</think>:bggg",
+        ":gggb, or is it",
+        "\n :gggb",
+    ]
+    scores = scored(loaded, [Document(0, [texts])])
+    answers = [score.answer for score in scores]
+    assert answers == ["gggb", "gggb", "bggg", "[invalid]", "gggb"]
+    values = [score.values["exact_match", "strict"] for score in scores]
+    assert values == [1.0, 1.0, 0.0, 0.0, 1.0]
+
+
+def test_the_manifests_stop_strings_cut_the_answer_instead_of_the_tasks() -> None:
+    def answer(text: str, stop: tuple[str, ...] | None) -> str | None:
+        loaded = load("words.yaml", TaskSettings(think_end_token="#", stop=stop, filter="loose"))
+        return scored(loaded, [Document(0, [[text]])])[0].answer
+
+    assert answer("a.b\n#c.d\ne", None) == "c.d"
+    assert answer("a.b\n#c.d\ne", (".",)) == "c"
+    assert answer("a.b\n#c.d\ne", ()) == "c.d\ne"
+
+
+def test_thinking_is_part_of_the_score_digest_and_its_absence_is_not() -> None:
+    def digest(**settings: Any) -> str:
+        return load("words.yaml", TaskSettings(**settings)).score_digest()
+
+    assert digest() == digest(fewshot_seed=3) == digest(fewshot_as_multiturn=False)
+    ways = [digest(), digest(think_end_token="#"), digest(think_end_token="$")]
+    ways.append(digest(think_end_token="#", stop=("x",)))
+    assert len(set(ways)) == 4
+
+
+def test_a_special_token_ends_no_thoughts() -> None:
+    loaded = load("words.yaml", TaskSettings(think_end_token="<bot>"))
+    with pytest.raises(TaskError, match="'<bot>' is a special token of the tokenizer"):
+        loaded.prompts(CHECKPOINT, Template())
+    # Nothing is completed there.
+    load("sums.yaml", TaskSettings(think_end_token="<bot>")).prompts(CHECKPOINT, Template())
+
+
+def test_whole_texts_are_one_request_each() -> None:
+    loaded = load("texts.yaml", folder=TASKS.parent / "matrix")
+    prompts = loaded.prompts(CHECKPOINT, Template())
+    assert prompts.header.kind == "loglikelihood_rolling"
+    assert not prompts.header.binary
+    rows = prompts.rows.to_pylist()
+    assert [row["document"] for row in rows] == list(range(8))
+    assert {tuple(row["prompt_token_ids"]) for row in rows} == {(4,)}, "the end-of-sequence token"
+    assert rows[0]["prompt"] == ""
+    assert rows[0]["continuation"] == rows[0]["gold"] != ""
+    assert [len(row["continuation_token_ids"]) == 0 for row in rows].index(True) == 4
+    (score,) = scored(loaded, [Document(0, [[(-12.5, False)]])])
+    assert set(score.raw) == set(prompts.header.metrics)
+    (words, *_) = loaded.aggregate([score])
+    assert words.value == pytest.approx(math.exp(12.5 / len(rows[0]["gold"].split())))
 
 
 UNBUILDABLE = {
