@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ptharness.discovery.manifest_text import questions_in
 from ptharness.discovery.references import FolderIndex, references
 from ptharness.edges import native_differences, shape_differences
-from ptharness.errors import CheckpointError
+from ptharness.errors import CheckpointError, TaskError
 from ptharness.evidence import same_family
 from ptharness.fingerprint import read_config, tensor_shapes, weight_files
 from ptharness.methods import Evidence, Method
@@ -32,6 +32,7 @@ def findings_of(
     return [
         *_open_questions(evaluation),
         *_unusable(evaluation),
+        *_refused_tasks(evaluation),
         *_against_evidence(evaluation, evidence, methods),
         *_against_references(evaluation),
         *_along_edges(evaluation),
@@ -58,6 +59,15 @@ def _unusable(evaluation: Evaluation) -> Iterator[Finding]:
                     tensor_shapes(file)
         except CheckpointError as error:
             yield Finding(checkpoint.name, str(error), is_problem=True)
+
+
+def _refused_tasks(evaluation: Evaluation) -> Iterator[Finding]:
+    """Tasks that cannot be run here, as far as their files tell without being loaded."""
+    for resolved in evaluation.tasks:
+        try:
+            resolved.task.inputs_digest(resolved.settings)
+        except TaskError as error:
+            yield Finding(resolved.task.name, str(error), is_problem=True)
 
 
 def _against_evidence(

@@ -170,3 +170,19 @@ def test_hostile_names_do_not_reach_the_terminal(
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert "x\\x1b[2J[red]y" in out
+
+
+def test_tasks_that_will_be_refused_are_problems(edited: Edited, checked: Any) -> None:
+    """By name, from lm-eval's own; without a data set or a library of theirs."""
+    path = edited("[arith_add, arith_rot]", "[arith_add, humaneval, mbpp, chartqa, mine.yaml]")
+    (path.parent / "mine.yaml").write_text(FOREIGN)
+    found = checked(path, code=2)
+    problems = {f["where"]: f["message"] for f in found["findings"] if f["is_problem"]}
+    assert list(problems) == ["humaneval", "mbpp", "chartqa", "mine"]
+    for name in ("humaneval", "mbpp"):
+        assert problems[name] == (
+            f"task {name!r}: runs code that the model wrote (unsafe_code), and there is no sandbox "
+            "for it yet; leave it out"
+        )
+    assert "only text tasks are supported" in problems["chartqa"]
+    assert "data.jsonl: there is no such file" in problems["mine"]
