@@ -7,12 +7,44 @@ from pathlib import Path
 
 import yaml
 
+from ptharness.manifest import read_manifest
 from ptharness.prompts import Template
-from ptharness.tasks.base import Document, TaskSettings
+from ptharness.tasks.base import Aggregation, Document, TaskSettings
 from ptharness.tasks.catalogue import PathTasks
 from tests.tasks.reference import CHECKPOINT, ROOT, scored
 
 PAGE = (ROOT / "docs" / "how-to" / "write-a-task.md").read_text()
+
+
+def block(beginning: str) -> str:
+    """The one YAML block of the page that begins so."""
+    found = re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)
+    (one,) = (text for text in found if text.startswith(beginning))
+    return str(one)
+
+
+def test_the_rolling_task_and_the_group_load(tmp_path: Path) -> None:
+    (tmp_path / "texts.yaml").write_text(block("task: texts"))
+    (tmp_path / "texts.jsonl").write_text('{"text": "a cat sat"}\n{"text": "on a mat"}\n')
+    (task,) = PathTasks().find("texts.yaml", tmp_path)
+    header = task.load(TaskSettings()).prompts(CHECKPOINT, Template()).header
+    assert (header.kind, header.metrics) == ("loglikelihood_rolling", (("bits_per_byte", "none"),))
+
+    (tmp_path / "reasoning.yaml").write_text(block("group: reasoning"))
+    for name in ("riddles", "arith_add", "arith_mul"):
+        text = block("task: riddles").replace("task: riddles", f"task: {name}")
+        (tmp_path / f"{name}.yaml").write_text(text)
+    groups = {g.name: g for g in PathTasks().groups("reasoning.yaml", tmp_path)}
+    assert groups["reasoning"].tasks == ("riddles", "arc_easy", "arith_add", "arith_mul")
+    assert groups["reasoning"].aggregations == (Aggregation("exact_match", ("number",), False),)
+    assert groups["reasoning-sums"].tasks == ("arith_add", "arith_mul")
+
+
+def test_thoughts_are_set_as_the_page_says(tmp_path: Path) -> None:
+    text = block("evaluate:\n  think_end_token")
+    path = tmp_path / "lineage.yaml"
+    path.write_text("lineage: l\ncheckpoints: {a: {path: x}}\n" + text)
+    assert read_manifest(path).evaluate.think_end_token == "</think>"
 
 
 def test_the_example_runs(tmp_path: Path) -> None:
@@ -20,11 +52,7 @@ def test_the_example_runs(tmp_path: Path) -> None:
     assert [name for name, _ in files] == ["riddles.jsonl", "riddles.yaml"]
     for name, text in files:
         (tmp_path / name).write_text(text)
-    manifest = next(
-        yaml.safe_load(block)
-        for block in re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)
-        if block.startswith("evaluate:")
-    )
+    manifest = yaml.safe_load(block("evaluate:\n  tasks"))
     (entry,) = manifest["evaluate"]["tasks"]
     (task,) = PathTasks().find(entry["task"], tmp_path)
     loaded = task.load(TaskSettings())
