@@ -1,7 +1,8 @@
 """A deterministic engine without a model: for plugin authors, and for testing everything else.
 
 Its completions are a function of the weight files' bytes, the prompt, the seed and the sample's
-number, so two checkpoints differ, a rerun agrees, and the order of requests does not matter.
+number, so two checkpoints differ, a rerun agrees, and the order of requests does not matter. A
+token's log-probability is a function of the weights and of all tokens up to it.
 Worked example: `engine: {name: fake, success: 0.7, answer: "42"}` answers "42" to about 70 % of
 samples and noise to the others. It is never a default.
 """
@@ -29,7 +30,7 @@ from ptharness.engines.base import (
     ScoreRequest,
 )
 from ptharness.errors import CheckpointError, EngineError, near_misses
-from ptharness.fingerprint import weights_digest
+from ptharness.fingerprint import tensor_shapes, weight_files, weights_digest
 from ptharness.lineage import Checkpoint
 
 CHARACTERS = "0123456789abcdefghijklmnopqrstuvwxyz "
@@ -92,6 +93,8 @@ class FakeEngine(Engine):
             self._options |= json.loads(content)
             self.check_options(self._options)
         else:
+            for path in weight_files(checkpoint.directory):
+                tensor_shapes(path)
             self._digest += weights_digest(checkpoint.directory)
         self._checkpoint = checkpoint
         seconds = time.perf_counter() - began
@@ -112,9 +115,10 @@ class FakeEngine(Engine):
         """Yield a pseudo-random log-probability for each continuation token."""
         for request in requests:
             self._before_result()
-            source = self._random(request.context_token_ids, request.continuation_token_ids)
-            logprobs = tuple(-source.expovariate(1.0) for _ in request.continuation_token_ids)
-            yield Scored(request.index, logprobs, all(value > -0.5 for value in logprobs))
+            context, wanted = request.context_token_ids, request.continuation_token_ids
+            likeliest = tuple(ord(character) for character in self._text(context, ()))
+            greedy = wanted == likeliest[: len(wanted)]
+            yield Scored(request.index, self._logprobs(context, wanted), greedy)
 
     def _before_result(self) -> None:
         if self._checkpoint is None:
@@ -128,18 +132,33 @@ class FakeEngine(Engine):
         self._results += 1
 
     def _draw(self, request: GenerateRequest, sample: int) -> Completion:
-        greedy = request.sampling.temperature == 0
-        stream = () if greedy else (request.seed, sample)
-        source = self._random(request.prompt_token_ids, stream)
+        sampling = request.sampling
+        text = self._text(
+            request.prompt_token_ids, (request.seed, sample) if sampling.temperature else ()
+        )
+        ends = [text.find(stop) + len(stop) for stop in sampling.stop if stop and stop in text]
+        text = text[: min(ends, default=None)]
+        finished = len(text) + (not ends) <= sampling.max_tokens
+        text = text[: sampling.max_tokens]
+        stop = request.stop_token_ids[:1] if finished and not ends else ()
+        token_ids = (*(ord(character) for character in text), *stop)
+        logprobs = self._logprobs(request.prompt_token_ids, token_ids)
+        return Completion(token_ids, logprobs, text, "stop" if finished else "length")
+
+    def _text(self, prompt: tuple[int, ...], stream: tuple[int, ...]) -> str:
+        """The whole completion in a stream; the empty one is the greedy one."""
+        source = self._random(prompt, stream)
         text = str(self._options.get("answer", ""))
         if source.random() >= self._options.get("success", 0.0):
             text = "".join(source.choices(CHARACTERS, k=source.randint(1, 12)))
-        longest = request.sampling.max_tokens
-        ends = len(text) < longest
-        stop = request.stop_token_ids[:1] if ends else ()
-        token_ids = (*(ord(character) for character in text[:longest]), *stop)
-        logprobs = tuple(-source.expovariate(1.0) for _ in token_ids)
-        return Completion(token_ids, logprobs, text[:longest], "stop" if ends else "length")
+        return text
+
+    def _logprobs(self, context: tuple[int, ...], token_ids: tuple[int, ...]) -> tuple[float, ...]:
+        every = context + token_ids
+        return tuple(
+            -self._random(every[: len(context) + i + 1]).expovariate(1.0)
+            for i in range(len(token_ids))
+        )
 
     def _random(self, *parts: Any) -> random.Random:
         return random.Random(repr((self._digest, parts)))

@@ -1,4 +1,4 @@
-"""What a plugin's author needs to test a plugin: the contract of a method, and folders to try.
+"""What a plugin's author needs to test a plugin: contracts, and checkpoints to try it on.
 
     import my_plugin
     from ptharness.testing import MethodContract
@@ -7,8 +7,8 @@
         method = my_plugin.Mine()
         plugin = my_plugin
 
-pytest then runs every clause of the contract as a test of its own. ptharness's own methods pass
-the same suite.
+pytest then runs every clause of the contract as a test of its own. `EngineContract` is the same for
+an engine. ptharness's own methods and engines pass these suites.
 """
 
 from __future__ import annotations
@@ -19,9 +19,18 @@ except ImportError as error:
     raise ImportError("ptharness.testing needs pytest: `pip install 'pytest>=8.3'`") from error
 
 # Before the import below: a bare `assert` in the suite then explains itself.
-pytest.register_assert_rewrite("ptharness.testing.contract", "ptharness.testing.checks")
+pytest.register_assert_rewrite(
+    *(
+        f"ptharness.testing.{name}"
+        for name in (
+            *("contract", "checks"),
+            *("engine_contract", "engine_answers", "engine_checks", "engine_running"),
+        )
+    )
+)
 
 from ptharness.testing.contract import MethodContract  # noqa: E402
+from ptharness.testing.engine_contract import EngineContract  # noqa: E402
 from ptharness.testing.folders import (  # noqa: E402
     DISTILLATION_KEYS,
     DPO_KEYS,
@@ -35,6 +44,7 @@ from ptharness.testing.folders import (  # noqa: E402
     write_checkpoint,
     write_safetensors,
 )
+from ptharness.testing.tiny_models import edit_tensors, write_model  # noqa: E402
 
 __all__ = [
     "DISTILLATION_KEYS",
@@ -42,11 +52,14 @@ __all__ = [
     "GKD_KEYS",
     "GRPO_KEYS",
     "SFT_KEYS",
+    "EngineContract",
     "MethodContract",
+    "edit_tensors",
     "leave_adapter_config",
     "leave_card",
     "leave_trainer_state",
     "leave_training_arguments",
     "write_checkpoint",
+    "write_model",
     "write_safetensors",
 ]
