@@ -80,6 +80,14 @@ def as_table(aggregates: Sequence[Aggregate]) -> dict[tuple[str, str], tuple[flo
     return {(a.metric, a.filter): (a.value, a.stderr) for a in aggregates}
 
 
+def requests(prompts: PromptSet) -> list[tuple[Any, ...]]:
+    """Document and texts of each row: (prompt,), (context, continuation) or (text,)."""
+    rolling = prompts.header.kind == "loglikelihood_rolling"
+    columns = ["document", "continuation"] if rolling else ["document", "prompt", "continuation"]
+    rows = prompts.rows.select(columns).to_pylist()
+    return [tuple(part for part in row.values() if part is not None) for row in rows]
+
+
 def answers(model: Any, prompts: PromptSet) -> list[Document]:
     """Let the `hf` model answer the rows of a prompt set: one sample per document."""
     from lm_eval.api.instance import Instance
@@ -90,10 +98,15 @@ def answers(model: Any, prompts: PromptSet) -> list[Document]:
     if prompts.header.kind == "generate":
         arguments = [(row["prompt"], {**settings, "do_sample": False}) for row in rows]
         ask = model.generate_until
-    else:
+    elif prompts.header.kind == "loglikelihood":
         arguments = [(row["prompt"], row["continuation"]) for row in rows]
         ask = model.loglikelihood
+    else:
+        arguments = [(row["continuation"],) for row in rows]
+        ask = model.loglikelihood_rolling
     responses = ask([Instance("", {}, a, 0) for a in arguments], disable_tqdm=True)
+    if prompts.header.kind == "loglikelihood_rolling":
+        responses = [(response, False) for response in responses]
     documents: dict[int, list[list[Any]]] = {}
     for row, response in zip(rows, responses, strict=True):
         documents.setdefault(row["document"], []).append([response])
