@@ -90,31 +90,26 @@ class _IndexedProvider(TaskProvider):
 def _group(node: GroupNode) -> Group:
     aggregations = []
     for entry in node.aggregations:
-        if isinstance(entry, Mapping) and isinstance(entry.get("metric"), FunctionReference):
-            # A function is no metric's name, so lm-eval finds nothing to aggregate.
-            continue
-        if not isinstance(entry, Mapping) or not isinstance(entry.get("metric"), str):
-            raise TaskError(
-                f"{node.path}: aggregate_metric_list: {entry!r} has no `metric:`; write "
-                "`- {metric: NAME}`"
-            )
-        filters = entry.get("filter_list")
+        where = f"{node.path}: aggregate_metric_list"
+        if not isinstance(entry, Mapping) or "metric" not in entry:
+            raise TaskError(f"{where}: {entry!r} has no `metric:`; write `- {{metric: NAME}}`")
         # As in lm-eval, a function of the group's own changes nothing: it is always the mean.
         way = entry.get("aggregation", "mean")
         if way != "mean" and not isinstance(way, FunctionReference):
+            raise TaskError(f"{where}: aggregation: {way!r} is not supported (supported: mean)")
+        filters = entry.get("filter_list")
+        names = [filters] if isinstance(filters, str) else filters
+        if not (names is None or isinstance(names, list)):
             raise TaskError(
-                f"{node.path}: aggregate_metric_list: aggregation: {way!r} is "
-                "not supported (supported: mean)"
+                f"{where}: filter_list: {names!r} is neither a name nor a list of names"
             )
-        aggregations.append(
-            Aggregation(
-                entry["metric"],
-                (filters,) if isinstance(filters, str) else filters and tuple(filters),
-                bool(entry.get("weight_by_size", True)),
-            )
-        )
-    names = tuple(folder_name(leaf) for leaf in node.leaves)
-    return Group(folder_name(node.name), names, tuple(aggregations))
+        # A function is no metric's name, so lm-eval finds nothing to aggregate.
+        if not isinstance(entry["metric"], FunctionReference):
+            chosen = None if names is None else tuple(str(name) for name in names)
+            by_size = bool(entry.get("weight_by_size", True))
+            aggregations.append(Aggregation(str(entry["metric"]), chosen, by_size))
+    tasks = tuple(folder_name(leaf) for leaf in node.leaves)
+    return Group(folder_name(node.name), tasks, tuple(aggregations))
 
 
 class LmEvalCatalogue(_IndexedProvider):

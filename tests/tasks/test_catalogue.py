@@ -77,6 +77,7 @@ def test_groups_are_kept_with_their_leaves_and_aggregates(folder: YamlFolder) ->
     [
         ("{weight_by_size: true}", "'weight_by_size': True. has no `metric:`"),
         ("{metric: acc, aggregation: median}", "aggregation: 'median' is not supported"),
+        ("{metric: acc, filter_list: 7}", "filter_list: 7 is neither a name nor a list"),
     ],
 )
 def test_an_aggregate_that_is_none_is_named(entry: str, message: str, tmp_path: Path) -> None:
