@@ -44,7 +44,11 @@ from ptharness.testing.folders import (  # noqa: E402
     write_checkpoint,
     write_safetensors,
 )
-from ptharness.testing.tiny_models import edit_tensors, write_model  # noqa: E402
+from ptharness.testing.tiny_models import (  # noqa: E402
+    edit_tensors,
+    write_model,
+    write_tokenizer,
+)
 
 __all__ = [
     "DISTILLATION_KEYS",
@@ -62,4 +66,5 @@ __all__ = [
     "write_checkpoint",
     "write_model",
     "write_safetensors",
+    "write_tokenizer",
 ]
