@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 import ptharness
+from ptharness.results import Results
 from ptharness.tasks.lm_eval import folder_name
 from tests.tasks import few_draws, matrix
 from tests.tasks.matrix import FOLDER, Feature
@@ -34,7 +35,7 @@ _ENGINES = [
 
 @pytest.fixture(scope="module", params=_ENGINES)
 def ours(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The metrics table of one run over all rows, with the tolerance for its engine."""
+    """One run over all rows, with the tolerance for its engine."""
     folder = tmp_path_factory.mktemp("matrix")
     manifest = {
         "lineage": "matrix",
@@ -46,7 +47,7 @@ def ours(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     path.write_text(yaml.safe_dump(manifest))
     results = ptharness.evaluate(path, folder / "out", plugins=[few_draws.__file__])
     assert results.run["failures"] == []
-    return results.metrics, matrix.TOLERANCES[request.param]
+    return results, matrix.TOLERANCES[request.param]
 
 
 @pytest.fixture(scope="module")
@@ -112,14 +113,22 @@ def _of(table: pd.DataFrame, name: str, *, is_group: bool) -> Table:
 
 @pytest.mark.parametrize("feature", FEATURES, ids=lambda f: f.group or f.task)
 def test_values_and_errors_are_lm_evals(
-    feature: Feature, ours: tuple[pd.DataFrame, float], theirs: dict[str, Table]
+    feature: Feature, ours: tuple[Results, float], theirs: dict[str, Table]
 ) -> None:
-    table, tolerance = ours
+    results, tolerance = ours
+    table = results.metrics
     found, expected = _of(table, feature.name, is_group=bool(feature.group)), theirs[feature.name]
     assert found.keys() == expected.keys()
     assert {metric for metric, _ in found} == set(feature.metrics)
     for pair, (value, error) in expected.items():
         _same(pair[0], found[pair], (value, error), tolerance)
+
+
+def test_thoughts_are_kept_in_the_samples_and_not_scored(ours: tuple[Results, float]) -> None:
+    samples = ours[0].read("samples", ["completion", "answer"], [("task", "==", "thinking")])
+    assert len(samples) == 24
+    assert samples.completion.str.contains("=").all()
+    assert not samples.answer.str.contains("[:=]").any()
 
 
 def _same(
