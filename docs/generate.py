@@ -250,6 +250,9 @@ TABLE_ROWS = {
     "and the other does not.",
     "sensitivity": "The cells of `edges` at k = 4, 8, 16 and 32.",
     "certified": "One row per item that certainly became reachable, or certainly no longer is.",
+    "provenance": "One row per stage that names its trajectories, and per side of preference "
+    "pairs. Written by `ptharness provenance`; "
+    "[how to read it](../how-to/measure-provenance.md).",
 }
 
 ANALYSIS_TEXT = """\
@@ -285,10 +288,10 @@ it is decided what may be compared. |
 
 def tables_page() -> str:
     """docs/reference/tables.md."""
-    from ptharness.schema import ANALYSIS, PUBLISHED, SCHEMA_VERSION
+    from ptharness.schema import ANALYSIS, LIKELIHOODS, PUBLISHED, SCHEMA_VERSION
 
     lines = ["# The tables", "", TABLES_TEXT.format(version=SCHEMA_VERSION)]
-    for name, schema in {**PUBLISHED, **ANALYSIS}.items():
+    for name, schema in {**PUBLISHED, **ANALYSIS, **LIKELIHOODS}.items():
         if name == next(iter(ANALYSIS)):
             lines += [ANALYSIS_TEXT, *_quantity_rows(), ""]
         lines += [f"## {name}", "", TABLE_ROWS[name], ""]

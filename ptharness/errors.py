@@ -5,6 +5,7 @@
     ├── PluginError        a plugin that cannot be loaded or breaks its contract
     ├── TaskError          a task that cannot be found, built or scored
     ├── CheckpointError    one checkpoint is unusable; the others go on
+    ├── TrajectoryError    a training set that cannot be read, or a row of no known format
     ├── EngineError        an engine that cannot start or has died
     ├── StoreError         a unit or a table that cannot be read or written
     └── ResultsError       a results folder that cannot be opened or asked
@@ -48,6 +49,10 @@ class TaskError(PtharnessError):
 
 class CheckpointError(PtharnessError):
     """One checkpoint is unusable (unreadable, incomplete, non-finite); the others go on."""
+
+
+class TrajectoryError(PtharnessError):
+    """A training set that cannot be read, or a row of no known format; it names file and row."""
 
 
 class EngineError(PtharnessError):

@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from pathlib import Path
 from ptharness.errors import CheckpointError, PluginError, StoreError
 from ptharness.evidence import gather_evidence
 from ptharness.executors.base import Executor, UnitFailed, WorkerContext, WorkerRestarted
+from ptharness.lineage import Checkpoint
 from ptharness.manifest import read_manifest
 from ptharness.observer import Observer
 from ptharness.planner import CheckpointPrint, Plan, make_plan, plan_work, read_prints
@@ -29,7 +30,7 @@ from ptharness.preparation import prepare
 from ptharness.publish import default_settings, is_complete, publish, publish_analysis
 from ptharness.registry import Registry
 from ptharness.report import REPORT_FILE, write_report
-from ptharness.resolve import Evaluation, Overrides, resolve
+from ptharness.resolve import Evaluation, Overrides, ResolvedTask, resolve
 from ptharness.results import Results
 from ptharness.score_queue import ScoreQueue
 from ptharness.scoring import Done, Failed, Marked, ScoringPool
@@ -162,13 +163,34 @@ class Session:
         self.observer.failed(failure)
 
     def prepare(self, *, warm: bool = True) -> Plan:
-        """Digest checkpoints, build prompts, plan. With `warm`, the worker starts meanwhile."""
+        """Plan every checkpoint x task. With `warm`, the worker starts meanwhile."""
         begun = time.monotonic()
-        for checkpoint in self.evaluation.checkpoints:
+        self.read_checkpoints(self.evaluation.checkpoints)
+        pairs = [(c, task) for c in self.evaluation.checkpoints for task in self.evaluation.tasks]
+        plan = self.plan(pairs, warm=warm, limit=self.request.limit)
+        self.timings["preparation_s"] = time.monotonic() - begun
+        return plan
+
+    def read_checkpoints(self, checkpoints: Iterable[Checkpoint]) -> None:
+        """Digest the files of checkpoints; those that cannot be read fail by name."""
+        for checkpoint in checkpoints:
             try:
                 self.prints[checkpoint.name] = read_prints(checkpoint)
             except CheckpointError as error:
                 self.fail(Failure(checkpoint.name, "", "checkpoint", str(error)))
+
+    def plan(
+        self,
+        pairs: Sequence[tuple[Checkpoint, ResolvedTask]],
+        *,
+        warm: bool = True,
+        limit: int | None = None,
+        only: Collection[str] | None = None,
+    ) -> Plan:
+        """Build the prompts of pairs of checkpoint and task, and plan what is not stored.
+
+        Of tasks that are not among `only` nothing is generated.
+        """
         known = len(self.failures)
 
         def on_progress(done: int, total: int) -> None:
@@ -178,18 +200,14 @@ class Session:
             self.observer.preparing(done, total)
 
         prepared = prepare(
-            self.evaluation, self.prints, self.store, self.pool, self.failures, on_progress
+            pairs, self.evaluation, self.prints, self.store, self.pool, self.failures, on_progress
         )
         for failure in self.failures[known:]:
             self.observer.failed(failure)
         identity = self.evaluation.engine.identity(self.evaluation.engine_settings)
         work = [
             plan_work(
-                p.checkpoint,
-                self.prints[p.checkpoint.name],
-                p.planned,
-                identity,
-                limit=self.request.limit,
+                p.checkpoint, self.prints[p.checkpoint.name], p.planned, identity, limit=limit
             )
             for p in prepared
         ]
@@ -199,10 +217,15 @@ class Session:
             for unit in w.generation
             if self.store.has("generation", unit.key)
         }
-        plan = make_plan(work, self.prints, done)
+        left_out = {
+            unit.key
+            for w in work
+            for unit in w.generation
+            if only is not None and unit.task not in only
+        }
+        plan = make_plan(work, self.prints, done | left_out)
         cached = {u.key: u.completions for w in work for u in w.generation if u.key in done}
         self.observer.planned(plan, sum(cached.values()))
-        self.timings["preparation_s"] = time.monotonic() - begun
         return plan
 
     def stored(self, plan: Plan) -> Plan:

@@ -46,6 +46,17 @@ def find_file(source: str, base: Path) -> Path:
     return path
 
 
+def find_data(source: str, base: Path) -> Path:
+    """The absolute path of an existing file or folder of data, taken against `base`."""
+    path = _absolute(source, base)
+    if not path.exists():
+        raise ManifestError(
+            f"{path} does not exist; give a file, or a folder that `datasets` saved, relative to "
+            "the manifest"
+        )
+    return path
+
+
 def _absolute(source: str, base: Path) -> Path:
     try:
         path = Path(base.absolute(), Path(source).expanduser())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from ptharness.context import DEFAULT_WINDOW, request_tokens
@@ -28,6 +28,7 @@ class Prepared:
 
 
 def prepare(
+    pairs: Sequence[tuple[Checkpoint, ResolvedTask]],
     evaluation: Evaluation,
     prints: Mapping[str, CheckpointPrint],
     store: UnitStore,
@@ -35,29 +36,30 @@ def prepare(
     failures: list[Failure],
     on_progress: Callable[[int, int], None],
 ) -> list[Prepared]:
-    """Every checkpoint x task with its prompts; what cannot be prepared joins `failures`.
+    """Every pair of checkpoint and task with its prompts; what fails joins `failures`.
 
-    Prompts are built in scoring processes: building wants lm-eval, datasets and a tokenizer,
-    and this process stays free of them.
+    A checkpoint without `prints` has failed before. Prompts are built in scoring processes:
+    building wants lm-eval, datasets and a tokenizer, and this process stays free of them.
     """
-    usable = [c for c in evaluation.checkpoints if c.name in prints]
+    usable = [(checkpoint, task) for checkpoint, task in pairs if checkpoint.name in prints]
     inputs: dict[str, str] = {}
-    for task in evaluation.tasks:
+    unknown: dict[str, str] = {}
+    for name, task in {task.task.name: task for _, task in usable}.items():
         try:
-            inputs[task.task.name] = task.task.inputs_digest(task.settings)
+            inputs[name] = task.task.inputs_digest(task.settings)
         except TaskError as error:
-            failures += [Failure(c.name, task.task.name, "prompts", str(error)) for c in usable]
+            unknown[name] = str(error)
     wanted: dict[str, tuple[ResolvedTask, Checkpoint]] = {}
-    pairs: list[tuple[Checkpoint, ResolvedTask, str]] = []
-    for checkpoint in usable:
+    keyed: list[tuple[Checkpoint, ResolvedTask, str]] = []
+    for checkpoint, task in usable:
+        name = task.task.name
+        if name in unknown:
+            failures.append(Failure(checkpoint.name, name, "prompts", unknown[name]))
+            continue
         tokenizer = prints[checkpoint.name].tokenizer
-        for task in evaluation.tasks:
-            if task.task.name in inputs:
-                key = digest(
-                    "prompts", PROMPTS_VERSION, inputs[task.task.name], tokenizer, task.template
-                )
-                pairs.append((checkpoint, task, key))
-                wanted.setdefault(key, (task, checkpoint))
+        key = digest("prompts", PROMPTS_VERSION, inputs[name], tokenizer, task.template)
+        keyed.append((checkpoint, task, key))
+        wanted.setdefault(key, (task, checkpoint))
     problems = _build_missing(wanted, store, pool, on_progress)
     prompt_sets = {
         key: PromptSet.from_table(store.read("prompts", key))
@@ -65,13 +67,12 @@ def prepare(
         if key not in problems
     }
     prepared = []
-    for checkpoint, task, key in pairs:
+    for checkpoint, task, key in keyed:
         if key in problems:
             failures.append(Failure(checkpoint.name, task.task.name, "prompts", problems[key]))
             continue
-        planned = _planned(
-            task, key, prompt_sets[key], evaluation, prints[checkpoint.name].positions
-        )
+        positions = prints[checkpoint.name].positions
+        planned = _planned(task, key, prompt_sets[key], evaluation, positions)
         if problem := _nothing_fits(planned):
             failures.append(Failure(checkpoint.name, task.task.name, "prompts", problem))
             continue

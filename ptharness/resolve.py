@@ -15,11 +15,18 @@ from ptharness.engines.base import Engine, EngineSettings
 from ptharness.errors import ManifestError, near_misses
 from ptharness.evidence import declare
 from ptharness.lineage import Checkpoint, Lineage, Stage
-from ptharness.locations import find_file, find_folder
+from ptharness.locations import find_data, find_folder
 from ptharness.manifest import DEFAULT_SUPPORT_BUDGET, CheckpointEntry, Manifest, MethodEntry
 from ptharness.methods import Declaration, StageSettings
 from ptharness.registry import Registry
-from ptharness.resolve_tasks import Overrides, ResolvedTask, at, check_samples, resolve_tasks
+from ptharness.resolve_tasks import (
+    Overrides,
+    ResolvedTask,
+    at,
+    check_samples,
+    default_chat_template,
+    resolve_tasks,
+)
 from ptharness.steps import Written, expand_steps
 from ptharness.tasks.base import Group
 
@@ -31,7 +38,7 @@ class Evaluation:
     """All that a run needs to know, with no name left to look up.
 
     `selected` are the names of the checkpoints to evaluate, None for all. The others stay in the
-    lineage, which would be another one without them.
+    lineage, which would be another one without them. `chat_template` is that of what is no task.
     """
 
     lineage: Lineage
@@ -45,6 +52,7 @@ class Evaluation:
     plugin_files: tuple[Path, ...] = ()
     selected: frozenset[str] | None = None
     groups: tuple[Group, ...] = ()
+    chat_template: str = "auto"
 
     @property
     def checkpoints(self) -> tuple[Checkpoint, ...]:
@@ -79,6 +87,7 @@ def resolve(
         manifest_text=manifest.text,
         plugin_files=tuple(plugin_files),
         selected=selected,
+        chat_template=default_chat_template(manifest),
     )
 
 
@@ -120,7 +129,7 @@ def _resolve_stage(manifest: Manifest, registry: Registry, written: Written) -> 
     trajectories = None
     if entry.trajectories is not None:
         with at(manifest, f"{key}.trajectories"):
-            trajectories = find_file(entry.trajectories, manifest.folder)
+            trajectories = find_data(entry.trajectories, manifest.folder)
     method = entry.method
     return Stage(
         method=method.name,

@@ -181,6 +181,12 @@ def _merged(evaluate: SamplingEntry, entry: TaskEntry) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def default_chat_template(manifest: Manifest) -> str:
+    """What `evaluate.chat_template` says: auto, none, or the text of a file."""
+    with at(manifest, "evaluate.chat_template"):
+        return _chat_template(manifest.evaluate.chat_template, manifest.folder)
+
+
 def _chat_template(value: str | None, folder: Path) -> str:
     """auto, none, or the text of the file that `value` names."""
     if value in (None, "auto", "none"):

@@ -19,14 +19,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ptharness.errors import ResultsError, near_misses
-from ptharness.schema import ANALYSIS, PUBLISHED, SAMPLES, SCHEMA_VERSION
+from ptharness.schema import ANALYSIS, LIKELIHOODS, PUBLISHED, SAMPLES, SCHEMA_VERSION
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow.compute as pc
     import pyarrow.dataset as ds
 
-TABLES = (*PUBLISHED, *ANALYSIS)
+TABLES = (*PUBLISHED, *ANALYSIS, *LIKELIHOODS)
 
 Filters: TypeAlias = "Sequence[Any] | pc.Expression"
 """Conditions as pandas and pyarrow take them: `[("task", "==", "gsm8k"), ("sample", "<", 4)]`
@@ -115,6 +115,11 @@ class Results:
     def certified(self) -> pd.DataFrame:
         """One row per item that certainly became reachable, or no longer is."""
         return self.read("certified")
+
+    @cached_property
+    def provenance(self) -> pd.DataFrame:
+        """One row per stage with trajectories: how likely they are under its parent."""
+        return self.read("provenance")
 
     @cached_property
     def analysis(self) -> dict[str, Any]:

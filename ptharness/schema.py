@@ -339,6 +339,73 @@ CERTIFIED = pa.schema(
     ]
 )
 
+_NATS = pa.list_(pa.field("item", pa.float32()))
+
+PROVENANCE = pa.schema(
+    [
+        *TAGS,
+        _field("parent", _TAG, "Checkpoint under which the text was scored.", nullable=False),
+        _field(
+            "side",
+            _TAG,
+            "all trajectories; of preference pairs also chosen and rejected.",
+            nullable=False,
+        ),
+        _field("provenance_declared", _TAG, "What the method or the manifest states."),
+        _field(
+            "provenance_measured",
+            _TAG,
+            "parent_like, parent_unlike, mixed or undetermined: what the likelihoods show.",
+            nullable=False,
+        ),
+        _field("reason", pa.string(), "Why it is called so."),
+        _field("prompts", pa.int32(), "Prompts with a trajectory and a sample.", nullable=False),
+        _field("given", pa.int32(), "Trajectories scored.", nullable=False),
+        _field("own", pa.int32(), "The parent's own samples for these prompts.", nullable=False),
+        _field(
+            "gap_nats_per_token",
+            pa.float64(),
+            "Negative log-likelihood of the given minus that of the own, mean over prompts.",
+        ),
+        _field("gap_stderr", pa.float64(), "Its standard error, over prompts."),
+        _field("gap_ci_low", pa.float64(), "Lower end of its interval."),
+        _field("gap_ci_high", pa.float64(), "Upper end of its interval."),
+        _field(
+            "auc",
+            pa.float64(),
+            "P(a given trajectory is less likely than an own sample of its prompt), ties half.",
+        ),
+        _field("auc_ci_low", pa.float64(), "Lower end of its interval."),
+        _field("auc_ci_high", pa.float64(), "Upper end of its interval."),
+        _field("like_share", pa.float64(), "Share of the given that may be the parent's own."),
+        _field(
+            "rare_token_share",
+            pa.float64(),
+            "Share of the given tokens that the parent gives less probability than rare_below.",
+        ),
+        _field("rare_below", pa.float64(), "Probability below which a token counts as rare."),
+        _field("given_bits_per_byte", pa.float64(), "Of the given text; tokenizers compare in it."),
+        _field("own_bits_per_byte", pa.float64(), "Of the own samples."),
+        _field("reward_difference", pa.float64(), "Mean reward of the given minus the own's."),
+        _field("reward_ci_low", pa.float64(), "Lower end of its interval."),
+        _field("reward_ci_high", pa.float64(), "Upper end of its interval."),
+        _field(
+            "looks_filtered",
+            pa.bool_(),
+            "Whether the given are better than the parent's own; null without rewards.",
+        ),
+        _field("truncated", pa.int32(), "Own samples that were cut off."),
+        _field("too_long", pa.int32(), "Trajectories that do not fit the parent's context."),
+        _field("level", pa.float64(), "Confidence of the intervals."),
+        _field("given_nats_per_token", _NATS, "Of each given trajectory, for a histogram."),
+        _field("own_nats_per_token", _NATS, "Of each own sample."),
+    ]
+)
+"""The tags are the stage's."""
+
+LIKELIHOODS = {"provenance": PROVENANCE}
+"""Tables of how likely one checkpoint finds text; made by commands of their own."""
+
 ANALYSIS = {
     "edges": EDGES,
     "verdicts": VERDICTS,

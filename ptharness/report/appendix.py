@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from ptharness.report.tables import Row, Tables
-from ptharness.schema import ANALYSIS, PUBLISHED
+from ptharness.schema import ANALYSIS, LIKELIHOODS, PUBLISHED
 
 MOST_REASONS = 60
 _DECIMALS = re.compile(r"-?\d+\.\d+(e-?\d+)?|(?<= )0(?= )|(?<=\()0(?= to 0\))")
@@ -30,6 +30,7 @@ _ABOUT = {
     "turnover": "items gained and lost between any two checkpoints",
     "sensitivity": "the cells at other k",
     "certified": "certified items by name",
+    "provenance": "how likely each stage's trajectories are under its parent",
 }
 
 
@@ -218,7 +219,7 @@ def _reason(row: Row) -> str:
 def _files(tables: Tables) -> tuple[tuple[str, str, str], ...]:
     """The files beside the page, how many rows each has, and what it holds."""
     rows = []
-    for table in (*PUBLISHED, *ANALYSIS):
+    for table in (*PUBLISHED, *ANALYSIS, *LIKELIHOODS):
         about = _ABOUT.get(table, "")
         if table == "samples":
             files = sorted((tables.results.path / table).glob("*/*.parquet"))

@@ -63,6 +63,7 @@ def _content(tables: Tables) -> dict[str, Any]:
     from ptharness.report.figures.cost import cost
     from ptharness.report.figures.decomposition import decomposition
     from ptharness.report.figures.pass_at_k import pass_at_k
+    from ptharness.report.figures.provenance import provenance
     from ptharness.report.figures.retention import retention
     from ptharness.report.figures.sensitivity import sensitivity
     from ptharness.report.figures.turnover import turnover
@@ -79,6 +80,7 @@ def _content(tables: Tables) -> dict[str, Any]:
     matrices, pairs, turnover_note = turnover(tables, lineage)
     small, small_note = sensitivity(tables, lineage)
     curves, curves_note = pass_at_k(tables, lineage)
+    histograms, origins = provenance(tables, lineage)
     kept, spent = retention(tables, lineage), cost(tables, lineage)
     scoped = [stacked, cells, fall, *small, *matrices, kept, spent]
     order = series_order(lineage)
@@ -90,6 +92,8 @@ def _content(tables: Tables) -> dict[str, Any]:
         "edges_note": tables.missing("edges"),
         "stages": stages(tables, lineage, verdicts),
         "columns": COLUMNS,
+        "histograms": histograms,
+        "origins": origins,
         "decomposition": (stacked, cells),
         "waterfall": fall,
         "sensitivity": small,

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from ptharness.errors import ResultsError
 from ptharness.results import Results
-from ptharness.schema import ANALYSIS, PUBLISHED
+from ptharness.schema import ANALYSIS, LIKELIHOODS, PUBLISHED
 
 Row: TypeAlias = dict[str, Any]
 
@@ -76,7 +76,7 @@ class Tables:
     def _load(self, table: str) -> list[Row]:
         columns = None
         if table != "checkpoints":
-            schema = {**PUBLISHED, **ANALYSIS}[table]
+            schema = {**PUBLISHED, **ANALYSIS, **LIKELIHOODS}[table]
             # Tables of before may lack a column that was added since.
             there = self.results.columns(table)
             columns = [name for name in schema.names if name in there and name not in _UNREAD]

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ptharness.schema import ANALYSIS, PUBLISHED, SAMPLES
+from ptharness.schema import ANALYSIS, LIKELIHOODS, PUBLISHED, SAMPLES
 
 RLO, ZERO_WIDTH, SEPARATOR = "\u202e", "\u200b", "\u2028"
 HOSTILE = (
@@ -182,6 +182,8 @@ def write_results(folder: Path, made: Made | None = None) -> Path:
         if made.undefined and name == "certified":
             rows = []
         _write(folder / f"{name}.parquet", rows, ANALYSIS[name])
+    for name in LIKELIHOODS if made.analysis else ():
+        _write(folder / f"{name}.parquet", list(getattr(maker, name)()), LIKELIHOODS[name])
     (folder / "run.json").write_text(json.dumps(maker.run()), encoding="utf-8")
     return folder
 
@@ -454,6 +456,30 @@ class _Maker:
                         ("same_model_new", 0.02),
                     ):
                         yield {**start, **self.estimate(quantity, share, 2)}
+
+    def provenance(self) -> Iterator[dict[str, Any]]:
+        for stage in self.made.stages:
+            if not stage.parents:
+                continue
+            gap = 3 * value(stage.name, "gap")
+            numbers = [round(3 * value(stage.name, n), 3) for n in range(40)]
+            yield {
+                **self.tags(stage.name),
+                "parent": stage.parents[0],
+                "side": "all",
+                "provenance_declared": "on_policy",
+                "provenance_measured": "mixed",
+                "reason": HOSTILE[1] if self.made.hostile else "in between",
+                "prompts": 20,
+                "given": 40,
+                "own": 40,
+                "gap_nats_per_token": None if self.made.undefined else gap,
+                "gap_ci_low": None if self.made.undefined else gap - 0.1,
+                "gap_ci_high": None if self.made.undefined else gap + 0.1,
+                "auc": None if self.made.undefined else 0.6,
+                "given_nats_per_token": [] if self.made.undefined else numbers,
+                "own_nats_per_token": [] if self.made.undefined else numbers[::-1],
+            }
 
     def sensitivity(self) -> Iterator[dict[str, Any]]:
         for source, target, relation in self.pairs():

@@ -32,6 +32,7 @@ Folders = Callable[[str], Path]
 PANELS = [
     "lineage",
     "stages",
+    "provenance",
     "decomposition",
     "curves",
     "turnover",
@@ -68,6 +69,7 @@ def test_every_panel_is_there_whatever_is_missing(page: Pages, kind: str) -> Non
         ("undefined", "curves", "No curve is defined: needs n >= k + 1"),
         ("undefined", "stages", "change undefined: needs n >= k + 1"),
         ("undefined", "methods", "needs n >= k + 1"),
+        ("unanalysed", "provenance", "Not measured: ptharness provenance does it"),
         ("alone", "stages", "The lineage has no stage"),
         ("alone", "decomposition", "There is no stage to compare"),
         ("alone", "turnover", "There are no two checkpoints to compare"),
@@ -158,7 +160,7 @@ def test_charts_obey_the_schema(page: Pages) -> None:
     # Of charts of one kind only the rows differ.
     kinds = {name.rstrip("0123456789"): data for name, data in page("whole").data.items()}
     specs = [data["spec"] for data in kinds.values() if "spec" in data]
-    assert len(specs) == 10
+    assert len(specs) == 11
     for spec in specs:
         alt.Chart.from_dict({**spec, "datasets": {}})
 

@@ -1,0 +1,193 @@
+"""`ptharness provenance`: were the trajectories of a stage its parent's own words?"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ptharness.cli.output import JSON_OPTION, print_json, print_table, print_text
+from ptharness.cli.session import Session
+from ptharness.text import safe
+
+if TYPE_CHECKING:
+    from ptharness.provenance import RewardFunction
+
+_LISTS = ("given_nats_per_token", "own_nats_per_token")
+
+
+@click.command()
+@click.argument("manifest", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="Folder for units and tables, that of `ptharness run`.",
+)
+@click.option(
+    "--stages",
+    metavar="A,B*",
+    default="",
+    help="Only these stages: names of checkpoints, or patterns with *, ? and [...].",
+)
+@click.option(
+    "--prompts",
+    type=click.IntRange(min=1),
+    default=200,
+    show_default=True,
+    metavar="N",
+    help="Prompts of each training set.",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    metavar="N",
+    help="The parent's own samples per prompt, and at most so many trajectories.",
+)
+@click.option(
+    "--gap",
+    type=click.FloatRange(min=0, min_open=True),
+    default=0.1,
+    show_default=True,
+    metavar="NATS",
+    help="Gaps up to this size, in nats per token, are none.",
+)
+@click.option(
+    "--reward",
+    metavar="FILE.py:NAME",
+    help="A reward function as TRL's trainers call it; shows whether a set was selected by it.",
+)
+@click.option("--engine", metavar="NAME", help="Instead of the manifest's engine.")
+@JSON_OPTION
+@click.pass_obj
+def provenance(
+    session: Session,
+    manifest: Path,
+    out: Path,
+    stages: str,
+    prompts: int,
+    samples: int,
+    gap: float,
+    reward: str | None,
+    engine: str | None,
+    as_json: bool,
+) -> int:
+    """Measure whose words each stage of MANIFEST learned from.
+
+    For every stage that names `trajectories`, its parent is asked the same prompts, and both the
+    trajectories and its own answers are scored under it. If they are the parent's own words, the
+    two cannot be told apart. parent_like, parent_unlike, mixed: what the likelihoods show stands
+    beside what the method declares; neither replaces the other. No likelihood proves a history.
+
+    Writes provenance.parquet into the results folder. What is scored is kept: a rerun asks only
+    for what is missing.
+
+    \b
+    Examples:
+        ptharness provenance lineage.yaml
+        ptharness provenance lineage.yaml --stages 'grpo*' --reward rewards.py:is_right
+    """
+    from rich.console import Console
+
+    from ptharness.analysis.provenance import Thresholds
+    from ptharness.cli.progress import ProgressObserver
+    from ptharness.evaluation import Request
+    from ptharness.provenance import ProvenanceSettings, measure_provenance
+
+    settings = ProvenanceSettings(
+        stages=tuple(name.strip() for name in stages.split(",") if name.strip()),
+        prompts=prompts,
+        per_prompt=samples,
+        samples=samples,
+        thresholds=Thresholds(gap_nats_per_token=gap),
+    )
+    function = None if reward is None else _reward_function(reward)
+    observer = ProgressObserver(Console(stderr=True))
+    request = Request(manifest, out, engine=engine, command=tuple(sys.argv))
+    with observer.showing():
+        path, rows, failures = measure_provenance(
+            request, settings, session.plugins, observer, function
+        )
+    if as_json:
+        shown = [{k: v for k, v in row.items() if k not in _LISTS} for row in rows]
+        print_json(
+            {"path": str(path), "stages": shown, "failures": [f.to_json() for f in failures]}
+        )
+    elif rows:
+        _show(rows)
+        print_text(f"table: {path}")
+    for failure in failures:
+        told = ": ".join(filter(None, (failure.checkpoint, failure.task, failure.message)))
+        click.echo(safe(f"failed: {told}"), err=True)
+    return 1 if failures else 0
+
+
+def _reward_function(text: str) -> RewardFunction:
+    """The function that `FILE.py:NAME` names; naming it is leave to run it."""
+    from ptharness.errors import PluginError, near_misses
+    from ptharness.importing import import_file
+
+    file, _, name = text.rpartition(":")
+    if not file.endswith(".py") or not name:
+        raise click.UsageError(f"--reward {text}: give a file and a function, FILE.py:NAME")
+    module = import_file(Path(file).absolute())
+    function = getattr(module, name, None)
+    if not callable(function):
+        known = [key for key, value in vars(module).items() if callable(value)]
+        raise PluginError(f"--reward {text}: no function {name!r}{near_misses(name, known)}")
+    return function  # type: ignore[no-any-return]
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    columns = ("stage", "parent", "declared", "measured", "gap [95 % interval]", "AUC", "prompts")
+    cells = []
+    for row in rows:
+        side = "" if row["side"] == "all" else f" ({row['side']})"
+        cells.append(
+            (
+                f"{row['checkpoint']}{side}",
+                row["parent"],
+                row["provenance_declared"] or "-",
+                row["provenance_measured"],
+                _gap(row),
+                "-" if row["auc"] is None else f"{row['auc']:.2f}",
+                f"{row['prompts']:,}",
+            )
+        )
+    print_table(columns, cells)
+    print_text(
+        "gap: nats per token by which the trajectories are less likely than the parent's own "
+        "answers\nAUC: probability that a trajectory is less likely than such an answer; 0.5 if "
+        "they are alike"
+    )
+    for row in rows:
+        side = "" if row["side"] == "all" else f" ({row['side']})"
+        print_text(f"{row['checkpoint']}{side}: {'; '.join(_remarks(row))}")
+
+
+def _gap(row: dict[str, Any]) -> str:
+    if row["gap_nats_per_token"] is None:
+        return "-"
+    text = f"{row['gap_nats_per_token']:+.3f}"
+    if row["gap_ci_low"] is None:
+        return text
+    return f"{text} [{row['gap_ci_low']:.3f}, {row['gap_ci_high']:.3f}]"
+
+
+def _remarks(row: dict[str, Any]) -> list[str]:
+    remarks = [row["reason"]]
+    if row["rare_token_share"]:
+        share, below = 100 * row["rare_token_share"], row["rare_below"]
+        remarks.append(f"{share:.1f} % of tokens below probability {below:g}")
+    if row["looks_filtered"] is not None:
+        told = f"reward {row['reward_difference']:+.2f} against the parent's own"
+        remarks.append(told + (": looks selected" if row["looks_filtered"] else ""))
+    if row["too_long"]:
+        remarks.append(f"{row['too_long']} did not fit the parent's context")
+    return remarks

@@ -1,0 +1,180 @@
+"""The trajectories of a stage as a task for its parent: to score them, or to ask their prompts.
+
+Both halves have the same prompts, so that what was given can be compared with what the parent
+says itself. Nothing is scored as right or wrong here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from ptharness.errors import TaskError, TrajectoryError
+from ptharness.fingerprint import digest, file_digest, files_digest
+from ptharness.prompts import Kind, PromptSet, PromptSetHeader, Template
+from ptharness.schema import PROMPTS
+from ptharness.tasks.base import LoadedTask, Task, TaskSettings
+from ptharness.tasks.encoding import PromptEncoder, chat_renderer
+from ptharness.tasks.unscored import UnscoredTask
+from ptharness.tokenizer import load_tokenizer
+from ptharness.trajectories import Message, Trajectory, choose
+
+VERSION = 1
+LEAST_ROOM = 64
+"""Tokens that an own sample may have where what was given is short."""
+
+Ids = list[int]
+
+
+@dataclass(frozen=True)
+class TrajectoryTask(Task):
+    """What a stage was trained on, of `prompts` prompts with at most `per_prompt` trajectories.
+
+    `kind` generate asks the prompts, loglikelihood scores the trajectories. Messages are rendered
+    by the chat template of the checkpoint that is asked, else by that of `child`, a tokenizer's
+    folder: a base model learns its template in the stage.
+    """
+
+    name: str
+    path: Path
+    kind: Kind
+    prompts: int
+    per_prompt: int
+    child: Path
+
+    def inputs_digest(self, settings: TaskSettings) -> str:
+        """Covers the trajectories, how many are taken, and what renders them."""
+        if self.path.is_dir():
+            content = files_digest(sorted(self.path.rglob("*.arrow")))
+        else:
+            content = file_digest(self.path)
+        names = ("tokenizer_config.json", "chat_template.jinja")
+        templates = files_digest([self.child / n for n in names if (self.child / n).is_file()])
+        return digest(
+            VERSION, content, self.kind, self.prompts, self.per_prompt, templates, settings
+        )
+
+    def load(self, _: TaskSettings) -> LoadedTask:
+        """Read the file. Raises `TaskError` naming file and row where it cannot be read."""
+        try:
+            chosen = choose(self.path, self.prompts, self.per_prompt)
+        except TrajectoryError as error:
+            raise TaskError(str(error)) from error
+        return _Loaded(self, chosen)
+
+
+class _Loaded(UnscoredTask):
+    def __init__(self, task: TrajectoryTask, chosen: Sequence[Trajectory]) -> None:
+        self.task = task
+        self.by_prompt: dict[Any, list[Trajectory]] = {}
+        for trajectory in chosen:
+            self.by_prompt.setdefault(trajectory.prompt, []).append(trajectory)
+
+    def prompts(self, tokenizer_directory: Path, template: Template) -> PromptSet:
+        """Raises `TaskError` where messages meet no chat template."""
+        renderer = _Renderer(load_tokenizer(tokenizer_directory), template, self.task.child)
+        rows: list[dict[str, Any]] = []
+        longest = 0
+        for document, (prompt, given) in enumerate(self.by_prompt.items()):
+            text, prompt_ids = renderer.prompt(prompt, given[0].where)
+            completions = [renderer.completion(t, text) for t in given]
+            longest = max(longest, *(len(ids) for ids in completions))
+            name = f"{document}-{digest(prompt)[:8]}"
+            asked = prompt if isinstance(prompt, str) else _plain(prompt)
+            common = {
+                "document": document,
+                "item": name,
+                "cluster": name,
+                "document_digest": digest(prompt),
+                "prompt": text,
+                "prompt_token_ids": prompt_ids,
+            }
+            if self.task.kind == "generate":
+                known = {"prompt": asked, "columns": given[0].columns}
+                rows.append({**common, "request": 0, "metadata": json.dumps(known)})
+                continue
+            for request, (trajectory, ids) in enumerate(zip(given, completions, strict=True)):
+                about: dict[str, Any] = {
+                    "prompt": asked,
+                    "columns": trajectory.columns,
+                    "side": trajectory.side,
+                    "reward": trajectory.reward,
+                    "where": trajectory.where,
+                }
+                rows.append(
+                    {
+                        **common,
+                        "request": request,
+                        "continuation": trajectory.completion,
+                        "continuation_token_ids": ids,
+                        "metadata": json.dumps(about),
+                    }
+                )
+        room = max(LEAST_ROOM, 2 * longest)
+        header = PromptSetHeader(
+            task=self.task.name,
+            kind=self.task.kind,
+            documents=len(self.by_prompt),
+            generation={"temperature": 1.0, "max_gen_toks": room, "until": []},
+        )
+        return PromptSet(header, pa.Table.from_pylist(rows, schema=PROMPTS))
+
+
+class _Renderer:
+    """Texts and token ids of prompts and completions for one tokenizer."""
+
+    def __init__(self, tokenizer: Any, template: Template, child: Path) -> None:
+        self.tokenizer = tokenizer
+        self.encoder = PromptEncoder(tokenizer)
+        if chat_renderer(tokenizer, template) is None and template.chat_template == "auto":
+            learned = getattr(load_tokenizer(child), "chat_template", None)
+            template = Template(learned or "none")
+        self.render = chat_renderer(tokenizer, template)
+        self.own = (
+            {} if template.chat_template == "auto" else {"chat_template": template.chat_template}
+        )
+
+    def prompt(self, prompt: str | tuple[Message, ...], where: str) -> tuple[str, Ids]:
+        text = prompt if isinstance(prompt, str) else self._conversation(prompt, where)
+        return text, self.encoder.prompts([text])[0]
+
+    def _conversation(self, turns: Sequence[Message], where: str) -> str:
+        if self.render is None:
+            raise TaskError(
+                f"{where}: is messages, and neither the parent's tokenizer nor the child's has a "
+                "chat template; set evaluate.chat_template"
+            )
+        return str(self.render(_plain(turns)))
+
+    def completion(self, trajectory: Trajectory, prompt: str) -> Ids:
+        """Its token ids with the token that ends it, as the template has it."""
+        text = trajectory.completion
+        if not isinstance(trajectory.prompt, str):
+            answer = Message("assistant", trajectory.completion)
+            whole = self._whole((*trajectory.prompt, answer))
+            text = whole.removeprefix(prompt) if whole.startswith(prompt) else text
+        ids: Ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        special = set(self.tokenizer.all_special_ids)
+        end = next((place for place, token in enumerate(ids) if token in special), None)
+        if end is not None:
+            return ids[: end + 1]
+        eos = self.tokenizer.eos_token_id
+        return ids if eos is None else [*ids, int(eos)]
+
+    def _whole(self, turns: Sequence[Message]) -> str:
+        return str(self.tokenizer.apply_chat_template(_plain(turns), tokenize=False, **self.own))
+
+
+def _plain(turns: Sequence[Message]) -> list[dict[str, str]]:
+    return [{"role": turn.role, "content": turn.content} for turn in turns]
+
+
+def read_about(rows: pa.Table) -> list[Mapping[str, Any]]:
+    """What is known of each row of a prompt set: `prompt` as it was given (text or messages),
+    `columns`, and of a trajectory its `side`, `reward` and `where`."""
+    return [json.loads(text) for text in rows["metadata"].to_pylist()]

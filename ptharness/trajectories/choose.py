@@ -1,0 +1,51 @@
+"""Which of many trajectories are scored: those of some prompts, the same ones every time."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from pathlib import Path
+
+from ptharness.errors import TrajectoryError
+from ptharness.fingerprint import digest
+from ptharness.trajectories.files import read_rows
+from ptharness.trajectories.rows import Trajectory, trajectories_of
+
+
+def choose(path: Path, prompts: int, per_prompt: int) -> list[Trajectory]:
+    """The trajectories of `prompts` prompts of a training set, at most `per_prompt` of each.
+
+    Prompts are taken by the order of their digests: spread over the whole file, and the same
+    whatever order it is in. Only what is chosen stays in memory. Raises `TrajectoryError` for a
+    file without a row.
+    """
+    chosen = _of_smallest_digests(_all(path), prompts, per_prompt)
+    if not chosen:
+        raise TrajectoryError(f"{path}: is empty")
+    return chosen
+
+
+def _all(path: Path) -> Iterable[Trajectory]:
+    for row, where in read_rows(path):
+        yield from trajectories_of(row, where)
+
+
+def _of_smallest_digests(
+    trajectories: Iterable[Trajectory], prompts: int, per_prompt: int
+) -> list[Trajectory]:
+    kept: dict[str, list[Trajectory]] = {}
+    largest: list[tuple[int, str]] = []  # a heap whose first is the largest digest kept
+    for trajectory in trajectories:
+        name = digest(trajectory.prompt)
+        if name not in kept:
+            place = -int(name, 16)
+            if len(kept) >= prompts:
+                if place < largest[0][0]:
+                    continue
+                _, dropped = heapq.heappop(largest)
+                del kept[dropped]
+            heapq.heappush(largest, (place, name))
+            kept[name] = []
+        if len(kept[name]) < per_prompt:
+            kept[name].append(trajectory)
+    return [trajectory for name in sorted(kept) for trajectory in kept[name]]

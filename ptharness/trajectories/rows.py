@@ -1,0 +1,180 @@
+"""A row of a training set -> its trajectories."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from ptharness.errors import TrajectoryError
+
+Side = Literal["given", "chosen", "rejected"]
+
+LEGAL = (
+    "a row has `prompt` and `completion`, or `messages`, or `chosen` and `rejected` (with or "
+    "without `prompt`)"
+)
+
+_OURS = frozenset({"prompt", "completion", "messages", "chosen", "rejected", "text"})
+_LONGEST_COLUMN = 1000
+
+
+@dataclass(frozen=True)
+class Message:
+    """A turn of a conversation."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A completion that a stage learned from, and what it was given for.
+
+    `prompt` is text as it stands, or the turns before the completion, which a chat template
+    renders. `side` is chosen or rejected in a preference pair. `reward` is what the trainer
+    recorded, or 1 and 0 for a label; None where nothing judged it. `where` names file and row.
+    `columns` are the row's other short ones (`answer`, say), which a reward function may want.
+    """
+
+    prompt: str | tuple[Message, ...]
+    completion: str
+    side: Side
+    reward: float | None
+    where: str
+    columns: Mapping[str, str | float] = field(default_factory=dict, hash=False)
+
+
+def trajectories_of(row: Mapping[str, Any], where: str) -> Iterator[Trajectory]:
+    """The trajectories of one row: one, two of a preference pair, one per answer of a dialogue.
+
+    Raises `TrajectoryError`, which begins with `where`, for a row of no known format.
+    """
+    columns = {
+        name: value
+        for name, value in row.items()
+        if name not in _OURS and isinstance(value, str | int | float) and _is_short(value)
+    }
+    for trajectory in _trajectories(row, where):
+        yield replace(trajectory, columns=columns)
+
+
+def _is_short(value: str | float) -> bool:
+    return len(value) <= _LONGEST_COLUMN if isinstance(value, str) else math.isfinite(value)
+
+
+def _trajectories(row: Mapping[str, Any], where: str) -> Iterator[Trajectory]:
+    if row.get("messages") is not None:
+        yield from _of_dialogue(row["messages"], where)
+    elif row.get("chosen") is not None and row.get("rejected") is not None:
+        yield from _of_pair(row, where)
+    elif row.get("prompt") is not None and row.get("completion") is not None:
+        prompt = _prompt(row["prompt"], f"{where}: prompt")
+        completion = _completion(row["completion"], f"{where}: completion")
+        yield Trajectory(prompt, completion, "given", _reward(row, where), where)
+    elif "text" in row:
+        raise TrajectoryError(
+            f"{where}: has `text` alone, which does not say where the prompt ends; {LEGAL}"
+        )
+    else:
+        named = ", ".join(f"`{name}`" for name in list(row)[:8]) or "nothing"
+        raise TrajectoryError(f"{where}: has {named}; {LEGAL}")
+
+
+def _of_dialogue(value: Any, where: str) -> Iterator[Trajectory]:
+    turns = _messages(value, f"{where}: messages")
+    answers = [place for place, turn in enumerate(turns) if turn.role == "assistant"]
+    if not answers:
+        raise TrajectoryError(f"{where}: messages: holds no turn of the role `assistant`")
+    for place in answers:
+        yield Trajectory(turns[:place], turns[place].content, "given", None, where)
+
+
+def _of_pair(row: Mapping[str, Any], where: str) -> Iterator[Trajectory]:
+    if row.get("prompt") is not None:
+        prompt = _prompt(row["prompt"], f"{where}: prompt")
+        for side in ("chosen", "rejected"):
+            yield _of_side(prompt, row[side], side, where)
+        return
+    # Without a prompt both sides tell the whole conversation.
+    sides = [row["chosen"], row["rejected"]]
+    if any(isinstance(side, str) for side in sides):
+        raise TrajectoryError(
+            f"{where}: `chosen` and `rejected` are text without a `prompt`, which does not say "
+            f"where the prompt ends; {LEGAL}"
+        )
+    chosen, rejected = (
+        _messages(side, f"{where}: {name}")
+        for name, side in zip(("chosen", "rejected"), sides, strict=True)
+    )
+    if not chosen or not rejected or chosen[:-1] != rejected[:-1]:
+        raise TrajectoryError(
+            f"{where}: `chosen` and `rejected` differ before their last turn; give the turns that "
+            "they share as `prompt`"
+        )
+    yield _of_side(chosen[:-1], [chosen[-1].__dict__], "chosen", where)
+    yield _of_side(rejected[:-1], [rejected[-1].__dict__], "rejected", where)
+
+
+def _of_side(prompt: str | tuple[Message, ...], value: Any, side: Any, where: str) -> Trajectory:
+    return Trajectory(prompt, _completion(value, f"{where}: {side}"), side, None, where)
+
+
+def _prompt(value: Any, place: str) -> str | tuple[Message, ...]:
+    return value if isinstance(value, str) else _messages(value, place)
+
+
+def _completion(value: Any, place: str) -> str:
+    """The text of a completion: a text, or one turn of the assistant."""
+    if isinstance(value, str):
+        return value
+    turns = _messages(value, place)
+    if [turn.role for turn in turns] != ["assistant"]:
+        roles = ", ".join(turn.role for turn in turns) or "none"
+        raise TrajectoryError(f"{place}: turns {roles}; it is one turn of the assistant")
+    return turns[0].content
+
+
+def _messages(value: Any, place: str) -> tuple[Message, ...]:
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise TrajectoryError(f"{place}: {_kind(value)}; it is text or a list of messages")
+    turns = []
+    for number, turn in enumerate(value):
+        role = turn.get("role") if isinstance(turn, Mapping) else None
+        if not isinstance(turn, Mapping) or not isinstance(role, str):
+            raise TrajectoryError(
+                f"{place}[{number}]: {_kind(turn)}; a message has `role` and `content`"
+            )
+        turns.append(Message(role, _content(turn.get("content"), f"{place}[{number}].content")))
+    return tuple(turns)
+
+
+def _content(value: Any, place: str) -> str:
+    """A text, or the parts of one, as multimodal datasets write it."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
+        texts = [part.get("text") if isinstance(part, Mapping) else None for part in value]
+        if all(isinstance(text, str) for text in texts):
+            return "".join(str(text) for text in texts)
+    raise TrajectoryError(f"{place}: {_kind(value)}; only text can be scored")
+
+
+def _reward(row: Mapping[str, Any], where: str) -> float | None:
+    """`reward`, or a yes/no `label` as KTO's trainer takes it."""
+    for name in ("reward", "label"):
+        value = row.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise TrajectoryError(f"{where}: {name}: {_kind(value)}; it is a finite number")
+        return float(value)
+    return None
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "nothing is there"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
