@@ -52,7 +52,9 @@ class HfEngine(Engine):
         self.capabilities = replace(  # type: ignore[misc]
             type(self).capabilities,
             window=int(settings.options.get("window", type(self).capabilities.window)),
-            reproducible=_device(settings) == "cpu" and settings.options.get("dtype") == "float32",
+            reproducible=_device(settings) == "cpu"
+            and settings.options.get("dtype") == "float32"
+            and settings.options.get("mixed_precision_dtype", "float32") == "float32",
         )
         self._lm: Any = None
         self._batches: BatchSize | None = None
@@ -193,6 +195,11 @@ class HfEngine(Engine):
                     f"{files.directory}: memory does not suffice to load it ({reason}); set "
                     "engine.dtype: bfloat16 or engine.parallelize: true"
                 ) from error
+            if "trust_remote_code" in str(error):
+                reason = (
+                    "its architecture is code in its folder, which is not run; convert it to one "
+                    "that transformers has"
+                )
             raise CheckpointError(f"{files.directory}: lm-eval cannot load it: {reason}") from error
 
     def _batch_size(self, lm: Any) -> BatchSize:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -286,6 +287,64 @@ def test_a_generation_config_of_the_checkpoint_does_not_count(
     )
     engine.load(at(own))
     assert_equals_transformers(engine, folder / "one")
+
+
+def test_code_of_a_checkpoint_is_not_run(engine: HfEngine, folder: Path, tmp_path: Path) -> None:
+    hostile = Path(shutil.copytree(folder / "one", tmp_path / "hostile"))
+    (hostile / "own.py").write_text(
+        f"open({str(tmp_path / 'proof')!r}, 'w')\nclass Config: pass\nclass Model: pass\n"
+    )
+    config = json.loads((hostile / "config.json").read_text())
+    config["auto_map"] = {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}
+    (hostile / "config.json").write_text(json.dumps(config))
+    assert engine.load(at(hostile)).verified
+    (hostile / "config.json").write_text(json.dumps({**config, "model_type": "own"}))
+    with pytest.raises(CheckpointError, match="code in its folder, which is not run"):
+        engine.load(at(hostile))
+    assert not (tmp_path / "proof").exists()
+
+
+def test_other_architectures(engine: HfEngine, folder: Path, tmp_path: Path) -> None:
+    """Learned positions, of which there are no more than that; and no decoder at all."""
+    from transformers import (
+        GPT2Config,
+        GPT2LMHeadModel,
+        T5Config,
+        T5ForConditionalGeneration,
+    )
+
+    shapes = {"n_positions": 32, "n_embd": 16, "n_layer": 1, "n_head": 2}
+    gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=49, bos_token_id=1, eos_token_id=2, **shapes))
+    t5 = T5ForConditionalGeneration(
+        T5Config(vocab_size=49, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    )
+    for name, model in (("gpt2", gpt2), ("t5", t5)):
+        shutil.copytree(folder / "one", tmp_path / name)
+        (tmp_path / name / "model.safetensors").unlink()
+        model.save_pretrained(tmp_path / name)
+    assert engine.load(at(tmp_path / "gpt2")).verified
+    requests = [
+        GenerateRequest(i, (1, *[9] * more), 1, i, GREEDY) for i, more in enumerate((3, 20, 30))
+    ]
+    lengths = {r.index: len(r.completions[0].token_ids) for r in engine.generate(requests)}
+    assert lengths == {0: GREEDY.max_tokens, 1: 32 - 21, 2: 1}
+    [scored] = engine.score([ScoreRequest(0, (1,), (9,) * 32)])
+    assert len(scored.token_logprobs_nats) == 32
+    with pytest.raises(EngineError, match="request 0: 34 tokens do not fit the model's 32"):
+        list(engine.score([ScoreRequest(0, (1,), (9,) * 33)]))
+    with pytest.raises(CheckpointError, match="an encoder-decoder"):
+        engine.load(at(tmp_path / "t5"))
+
+
+def test_only_exact_sums_are_promised_to_be_reproducible() -> None:
+    for options, expected in (
+        (OPTIONS, True),
+        ({**OPTIONS, "dtype": "bfloat16"}, False),
+        ({**OPTIONS, "device": "cuda"}, False),
+        ({**OPTIONS, "mixed_precision_dtype": "bfloat16"}, False),
+    ):
+        made = HfEngine(EngineSettings("lm_eval:hf", options))
+        assert made.capabilities.reproducible is expected
 
 
 def test_the_batch_size_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
