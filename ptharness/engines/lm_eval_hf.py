@@ -8,6 +8,7 @@ texts are those of `simple_evaluate(model="hf")`. Every checkpoint is loaded afr
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -26,16 +27,22 @@ from ptharness.engines.base import (
     ScoreRequest,
 )
 from ptharness.engines.devices import gpu_names
-from ptharness.engines.lm_eval_batches import BatchSize, free_memory, out_of_memory, windows
+from ptharness.engines.lm_eval_batches import BatchSize, free_memory, windows
 from ptharness.engines.lm_eval_hf_draw import Row, draw
+from ptharness.engines.lm_eval_hf_load import (
+    compare,
+    device,
+    device_class,
+    forget_generation_config,
+    hf_model_class,
+    start,
+)
 from ptharness.engines.lm_eval_hf_score import group_by_input, model_input, score
 from ptharness.engines.lm_eval_names import PREFIX, library_version, lm_eval_version
 from ptharness.errors import CheckpointError, EngineError
+from ptharness.fingerprint import position_limit, read_config
 from ptharness.lineage import Checkpoint
 from ptharness.tokenizer import load_tokenizer
-
-DEFAULT_BATCH_SIZE = 8
-INSTALL = "pip install 'ptharness[hf]'"
 
 
 class HfEngine(Engine):
@@ -52,12 +59,13 @@ class HfEngine(Engine):
         self.capabilities = replace(  # type: ignore[misc]
             type(self).capabilities,
             window=int(settings.options.get("window", type(self).capabilities.window)),
-            reproducible=_device(settings) == "cpu"
+            reproducible=device(settings) == "cpu"
             and settings.options.get("dtype") == "float32"
             and settings.options.get("mixed_precision_dtype", "float32") == "float32",
         )
         self._lm: Any = None
         self._batches: BatchSize | None = None
+        self._limit = 0
 
     @classmethod
     def check_options(cls, options: Mapping[str, Any]) -> None:
@@ -78,7 +86,7 @@ class HfEngine(Engine):
             "transformers": library_version("transformers"),
             "torch": library_version("torch"),
             "dtype": str(options.get("dtype", "auto")),
-            "device": _device_class(settings),
+            "device": device_class(settings),
         }
         for name in ("mixed_precision_dtype", "softmax_dtype", "max_length"):
             if name in options:
@@ -99,7 +107,7 @@ class HfEngine(Engine):
             # With a thread on every core, each tiny parallel region waits for the thread that
             # lost its core to another process, such as the scorers.
             os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) - 1)))
-        _hflm()
+        hf_model_class()
 
     def load(self, checkpoint: Checkpoint) -> LoadReport:
         """Load the checkpoint's safetensors, and compare the weights with the files."""
@@ -109,20 +117,23 @@ class HfEngine(Engine):
                 f"{checkpoint.name}: {checkpoint.adapter} is an adapter; {self.name} does not "
                 "serve adapters: merge it into its base, or use the vllm engine"
             )
-        model_class = _hflm()
+        known = hf_model_class()
         files = preflight.inspect_files(checkpoint.directory)
         preflight.check_tensors(files)
         preflight.check_complete(files)
         tokenizer = load_tokenizer(checkpoint.tokenizer_directory)
         self.close()
-        lm = self._start(model_class, files, tokenizer)
+        lm = start(known, files, tokenizer, self.settings)
         if lm.backend != "causal":
             raise CheckpointError(
                 f"{files.directory}: an encoder-decoder; prompts are made for decoders alone"
             )
-        unverified = _compare(lm.model, files)
-        _forget_generation_config(lm.model)
+        unverified = compare(lm.model, files)
+        forget_generation_config(lm.model)
         self._lm, self._batches = lm, self._batch_size(lm)
+        # Where a config names no limit lm-eval cuts at 2,048; the plan, and this, have none then.
+        chosen = self.token_limit(self.settings) or position_limit(read_config(files.directory))
+        self._limit = chosen or sys.maxsize
         return LoadReport(
             checkpoint=checkpoint.name,
             how="cold",
@@ -177,31 +188,6 @@ class HfEngine(Engine):
             self._lm = self._batches = None
             free_memory()
 
-    def _start(self, model_class: Any, files: preflight.Files, tokenizer: Any) -> Any:
-        options = {k: v for k, v in self.settings.options.items() if k not in lm_eval_options.OURS}
-        try:
-            return model_class(
-                pretrained=str(files.directory.resolve()),
-                tokenizer=tokenizer,
-                **{"batch_size": DEFAULT_BATCH_SIZE, "device": _device(self.settings), **options},
-                trust_remote_code=False,
-                use_safetensors=True,
-            )
-        except Exception as error:
-            reason = " ".join(str(error).split())[:400] or type(error).__name__
-            free_memory()
-            if out_of_memory(error):
-                raise CheckpointError(
-                    f"{files.directory}: memory does not suffice to load it ({reason}); set "
-                    "engine.dtype: bfloat16 or engine.parallelize: true"
-                ) from error
-            if "trust_remote_code" in str(error):
-                reason = (
-                    "its architecture is code in its folder, which is not run; convert it to one "
-                    "that transformers has"
-                )
-            raise CheckpointError(f"{files.directory}: lm-eval cannot load it: {reason}") from error
-
     def _batch_size(self, lm: Any) -> BatchSize:
         if lm.batch_size != "auto":
             return BatchSize(int(lm.batch_size))
@@ -220,11 +206,11 @@ class HfEngine(Engine):
         """One row for each sample; equal ones, at temperature 0, are drawn once."""
         length = len(request.prompt_token_ids)
         self._check_tokens(request.index, request.prompt_token_ids)
-        room = self._lm.max_length - length
+        room = self._limit - length
         if room < 1:
             raise EngineError(
                 f"request {request.index}: a prompt of {length} tokens leaves no room in the "
-                f"model's {self._lm.max_length}; shorten the prompt or raise engine.max_length"
+                f"model's {self._limit}; shorten the prompt or raise engine.max_length"
             )
         budget = min(request.sampling.max_tokens, room)
         return [Row(request, j, budget) for j in range(_different_samples(request))]
@@ -238,10 +224,10 @@ class HfEngine(Engine):
         self._check_tokens(
             request.index, request.context_token_ids + request.continuation_token_ids
         )
-        if len(model_input(request)) > self._lm.max_length:
+        if len(model_input(request)) > self._limit:
             raise EngineError(
                 f"request {request.index}: {len(model_input(request)) + 1} tokens do not fit the "
-                f"model's {self._lm.max_length}; shorten them or raise engine.max_length"
+                f"model's {self._limit}; shorten them or raise engine.max_length"
             )
 
     def _check_tokens(self, index: int, token_ids: tuple[int, ...]) -> None:
@@ -257,54 +243,3 @@ class HfEngine(Engine):
 
 def _different_samples(request: GenerateRequest) -> int:
     return request.samples if request.sampling.temperature else 1
-
-
-def _hflm() -> Any:
-    try:
-        from lm_eval.models.huggingface import HFLM
-    except ImportError as error:
-        lm_eval_version()
-        raise EngineError(f"lm-eval's hf model cannot be imported ({error}): {INSTALL}") from error
-    return HFLM
-
-
-def _device(settings: EngineSettings) -> str:
-    """Where to compute: the option, else a GPU where there is one."""
-    return str(settings.options.get("device") or ("cuda" if gpu_names() else "cpu"))
-
-
-def _device_class(settings: EngineSettings) -> str:
-    """The device class of a unit's key: cpu, or the GPU's name."""
-    kind = _device(settings).partition(":")[0]
-    return " + ".join(gpu_names()) or kind if kind == "cuda" else kind
-
-
-def _compare(model: Any, files: preflight.Files) -> str:
-    """Why the weights could not be compared with the files; "" where all are equal to them.
-
-    Raises `CheckpointError` for one that is not what its file holds.
-    """
-    import torch
-
-    if files.quantised:
-        return "quantised weights are not compared with the files"
-    held = model.state_dict()
-    unknown = [name for name in files.shapes if name not in held]
-    if unknown:
-        return f"transformers has no tensor {unknown[0]!r} in this architecture"
-    for name, tensor in preflight.read_tensors(files):
-        parameter = held[name]
-        if parameter.device.type == "meta":
-            return f"tensor {name!r} is kept outside memory"
-        if not torch.equal(parameter.cpu(), tensor.to(parameter.dtype)):
-            raise CheckpointError(
-                f"{files.file_of[name]}: tensor {name!r} is not what transformers loaded of it"
-            )
-    return ""
-
-
-def _forget_generation_config(model: Any) -> None:
-    """Sampling is the protocol's: nothing of a checkpoint's generation_config.json counts."""
-    from transformers import GenerationConfig
-
-    model.generation_config = GenerationConfig()

@@ -176,6 +176,16 @@ def test_a_completion_ends_where_the_positions_do(engine: HfEngine, folder: Path
     assert len(results[1].completions[0].token_ids) == GREEDY.max_tokens
 
 
+def test_a_length_may_be_set(folder: Path) -> None:
+    engine = HfEngine(EngineSettings("lm_eval:hf", {**OPTIONS, "max_length": 12}))
+    engine.load(at(folder / "one"))
+    [result] = engine.generate([GenerateRequest(0, (1,) + (9,) * 9, 1, 0, GREEDY)])
+    assert len(result.completions[0].token_ids) == 2
+    with pytest.raises(EngineError, match=r"the model's 12; .* raise engine\.max_length"):
+        list(engine.generate([GenerateRequest(0, (1,) + (9,) * 11, 1, 0, GREEDY)]))
+    engine.close()
+
+
 def test_requests_are_pulled_lazily(engine: HfEngine, folder: Path) -> None:
     engine.load(at(folder / "one"))
     pulled = 0
