@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.benchmarks import (
+    adapters,
     against_lm_eval,
     analysis_scale,
     generation_overhead,
@@ -10,5 +11,12 @@ from tests.benchmarks import (
     thirty_swaps,
 )
 
-for benchmark in (start_up, generation_overhead, against_lm_eval, analysis_scale, thirty_swaps):
+for benchmark in (
+    start_up,
+    generation_overhead,
+    against_lm_eval,
+    analysis_scale,
+    adapters,
+    thirty_swaps,
+):
     print(benchmark.main(), flush=True)

@@ -158,6 +158,12 @@ def test_tensors_that_do_not_fit_are_named(
         check(folder, lora)
 
 
+def test_the_page_names_all_that_is_refused() -> None:
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "evaluate-adapters.md"
+    text = page.read_text(encoding="utf-8")
+    assert [key for key in adapters._FEATURES if f"`{key}`" not in text] == []
+
+
 def test_an_adapter_of_another_base_is_named(folder: Path, tmp_path: Path) -> None:
     deeper = make_checkpoint(tmp_path / "deeper", seed=1, layers=3)
     adapter = make_adapter(tmp_path / "a", deeper, seed=2)
