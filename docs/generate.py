@@ -253,6 +253,10 @@ TABLE_ROWS = {
     "provenance": "One row per stage that names its trajectories, and per side of preference "
     "pairs. Written by `ptharness provenance`; "
     "[how to read it](../how-to/measure-provenance.md).",
+    "distances": "One row per ordered pair of checkpoints and task. Written by "
+    "`ptharness distances`; [how to read it](../how-to/measure-distances.md).",
+    "divergent": "Samples on which a child parts most from its parent, three of each stage and "
+    "task, token by token. Written beside `distances`.",
 }
 
 ANALYSIS_TEXT = """\

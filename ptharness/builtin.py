@@ -24,6 +24,7 @@ COMMANDS = {
     "compare": "Compare any two checkpoints, per task and over all.",
     "plan": "Show what a run would do, what is cached, and the engine starts.",
     "provenance": "Measure whose words each stage learned from, under its parent.",
+    "distances": "Measure how far the checkpoints behave from each other.",
     "discover": "Write a manifest from folders of checkpoints.",
     "check": "Check a manifest: names, paths, declared methods, comparability.",
     "methods": "List the kinds of training stage, or explain one.",

@@ -26,7 +26,7 @@ from ptharness.manifest import read_manifest
 from ptharness.observer import Observer
 from ptharness.planner import CheckpointPrint, Plan, make_plan, plan_work, read_prints
 from ptharness.plugins import Plugins, load_plugins
-from ptharness.preparation import prepare
+from ptharness.preparation import Prepared, prepare
 from ptharness.publish import default_settings, is_complete, publish, publish_analysis
 from ptharness.registry import Registry
 from ptharness.report import REPORT_FILE, write_report
@@ -204,6 +204,16 @@ class Session:
         )
         for failure in self.failures[known:]:
             self.observer.failed(failure)
+        return self.plan_prepared(prepared, limit=limit, only=only)
+
+    def plan_prepared(
+        self,
+        prepared: Sequence[Prepared],
+        *,
+        limit: int | None = None,
+        only: Collection[str] | None = None,
+    ) -> Plan:
+        """The same for pairs whose prompts are there."""
         identity = self.evaluation.engine.identity(self.evaluation.engine_settings)
         work = [
             plan_work(

@@ -201,6 +201,20 @@ def tokenizer_digest(directory: Path) -> str:
         raise CheckpointError(f"{directory}: its tokenizer cannot be read: {error}") from error
 
 
+def vocabulary_digest(directory: Path) -> str:
+    """Equal for tokenizers that give the same ids to the same tokens, whatever their templates.
+
+    Raises `CheckpointError` where the tokenizer cannot be read.
+    """
+    path = directory / "tokenizer.json"
+    if not is_regular(path):
+        return tokenizer_digest(directory)
+    content = read_object(path, MOST_TOKENIZER_BYTES)
+    model = content.get("model")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else model
+    return digest(vocabulary, content.get("added_tokens"))
+
+
 def is_regular(path: Path) -> bool:
     """Whether a path is a file that can be read to an end: no folder, pipe or device."""
     try:

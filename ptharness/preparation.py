@@ -10,7 +10,7 @@ from ptharness.errors import ManifestError, TaskError
 from ptharness.fingerprint import digest
 from ptharness.lineage import Checkpoint
 from ptharness.planner import CheckpointPrint, PlannedTask, sampling_of
-from ptharness.prompts import PromptSet
+from ptharness.prompts import Kind, PromptSet
 from ptharness.resolve import Evaluation, ResolvedTask
 from ptharness.scoring import Failed, ScoringPool
 from ptharness.store import UnitStore
@@ -145,15 +145,14 @@ def _planned(
         protocol,
         card,
         task.seed,
-        _limit(positions, evaluation, prompts),
+        token_limit(positions, evaluation, prompts.header.kind),
     )
 
 
-def _limit(positions: int | None, evaluation: Evaluation, prompts: PromptSet) -> int | None:
+def token_limit(positions: int | None, evaluation: Evaluation, kind: Kind) -> int | None:
     """Tokens that a request may have: what the model has, the engine is set to, and needs."""
     chosen = evaluation.engine.token_limit(evaluation.engine_settings)
     limits = [limit for limit in (positions, chosen) if limit is not None]
-    kind = prompts.header.kind
     if not limits:
         return DEFAULT_WINDOW + 1 if kind == "loglikelihood_rolling" else None
     overhead = 0 if kind == "generate" else evaluation.engine.capabilities.scoring_overhead

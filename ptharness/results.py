@@ -122,6 +122,16 @@ class Results:
         return self.read("provenance")
 
     @cached_property
+    def distances(self) -> pd.DataFrame:
+        """One row per ordered pair of checkpoints x task: KL divergence on the source's samples."""
+        return self.read("distances")
+
+    @cached_property
+    def divergent(self) -> pd.DataFrame:
+        """Samples on which a child parts most from its parent, token by token."""
+        return self.read("divergent")
+
+    @cached_property
     def analysis(self) -> dict[str, Any]:
         """How the analysis was made: k, level, false discovery rate, families; empty if it was
         not."""

@@ -403,7 +403,54 @@ PROVENANCE = pa.schema(
 )
 """The tags are the stage's."""
 
-LIKELIHOODS = {"provenance": PROVENANCE}
+DISTANCES = pa.schema(
+    [
+        _LINEAGE,
+        _field("source", _TAG, "Checkpoint whose samples are judged.", nullable=False),
+        _field("target", _TAG, "Checkpoint that judges them.", nullable=False),
+        _field(
+            "relation",
+            _TAG,
+            "What the source is to the target: child, parent, descendant, ancestor, student, "
+            "teacher, other.",
+            nullable=False,
+        ),
+        *_SCOPE,
+        _field("method", _TAG, "exact (sums over the vocabulary) or sampled (log-ratios)."),
+        _field(
+            "nats_per_token", pa.float64(), "KL(source || target) over tokens: a ratio of means."
+        ),
+        _field("nats_per_token_stderr", pa.float64(), "Its standard error, clustered."),
+        _field("nats_per_token_ci_low", pa.float64(), "Lower end of its interval."),
+        _field("nats_per_token_ci_high", pa.float64(), "Upper end of its interval."),
+        _field("nats_per_sequence", pa.float64(), "KL(source || target) of whole samples."),
+        _field("nats_per_sequence_stderr", pa.float64(), "Its standard error, clustered."),
+        _field("nats_per_sequence_ci_low", pa.float64(), "Lower end of its interval."),
+        _field("nats_per_sequence_ci_high", pa.float64(), "Upper end of its interval."),
+        _field("level", pa.float64(), "Confidence of the intervals."),
+        _field("items", pa.int32(), "Items that it rests on.", nullable=False),
+        _field("samples", pa.int32(), "Samples that it rests on.", nullable=False),
+        _field("reason", pa.string(), "Why it is undefined."),
+    ]
+)
+
+DIVERGENT = pa.schema(
+    [
+        _LINEAGE,
+        _field("source", _TAG, "Checkpoint that wrote the sample.", nullable=False),
+        _field("target", _TAG, "Its parent, which judges it.", nullable=False),
+        _TASK,
+        _ITEM,
+        _field("sample", pa.int32(), "Number of the sample.", nullable=False),
+        _field("prompt", pa.string(), "As it was asked."),
+        _field("nats", pa.float64(), "log p_source - log p_target of the sample, in nats."),
+        _field("tokens", _NAMES, "Text of each token.", nullable=False),
+        _field("source_logprobs_nats", _NATS, "Of each token under its writer."),
+        _field("target_logprobs_nats", _NATS, "Of each token under the parent."),
+    ]
+)
+
+LIKELIHOODS = {"provenance": PROVENANCE, "distances": DISTANCES, "divergent": DIVERGENT}
 """Tables of how likely one checkpoint finds text; made by commands of their own."""
 
 ANALYSIS = {

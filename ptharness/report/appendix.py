@@ -30,6 +30,8 @@ _ABOUT = {
     "turnover": "items gained and lost between any two checkpoints",
     "sensitivity": "the cells at other k",
     "certified": "certified items by name",
+    "distances": "KL divergence between any two checkpoints",
+    "divergent": "samples on which a child parts most from its parent, token by token",
     "provenance": "how likely each stage's trajectories are under its parent",
 }
 

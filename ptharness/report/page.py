@@ -62,6 +62,7 @@ def _content(tables: Tables) -> dict[str, Any]:
     from ptharness.report.figures.base import DASHES, SERIES, first_shown, series_order
     from ptharness.report.figures.cost import cost
     from ptharness.report.figures.decomposition import decomposition
+    from ptharness.report.figures.distances import distances
     from ptharness.report.figures.pass_at_k import pass_at_k
     from ptharness.report.figures.provenance import provenance
     from ptharness.report.figures.retention import retention
@@ -71,6 +72,7 @@ def _content(tables: Tables) -> dict[str, Any]:
     from ptharness.report.graph import draw
     from ptharness.report.lineage import read_lineage
     from ptharness.report.stages import COLUMNS, stages
+    from ptharness.report.strips import strips
     from ptharness.report.verdicts import Verdicts
 
     lineage = read_lineage(tables)
@@ -81,8 +83,10 @@ def _content(tables: Tables) -> dict[str, Any]:
     small, small_note = sensitivity(tables, lineage)
     curves, curves_note = pass_at_k(tables, lineage)
     histograms, origins = provenance(tables, lineage)
+    far, far_cost = distances(tables, lineage)
+    parted, parted_count = strips(tables, lineage)
     kept, spent = retention(tables, lineage), cost(tables, lineage)
-    scoped = [stacked, cells, fall, *small, *matrices, kept, spent]
+    scoped = [stacked, cells, fall, *small, *matrices, far, far_cost, kept, spent]
     order = series_order(lineage)
     return {
         "run": tables.run,
@@ -103,6 +107,10 @@ def _content(tables: Tables) -> dict[str, Any]:
         "matrices": matrices,
         "pairs": pairs,
         "turnover_note": turnover_note,
+        "distances": far,
+        "distance_cost": far_cost,
+        "strips": parted,
+        "strips_count": parted_count,
         "retention": kept,
         "cost": spent,
         "certified": certified(tables, lineage),

@@ -481,6 +481,46 @@ class _Maker:
                 "own_nats_per_token": [] if self.made.undefined else numbers[::-1],
             }
 
+    def distances(self) -> Iterator[dict[str, Any]]:
+        for source in self.made.stages:
+            for target in self.made.stages:
+                if source == target:
+                    continue
+                undefined = self.made.undefined
+                nats = None if undefined else 3 * value(source.name, target.name)
+                yield {
+                    "lineage": "made-up",
+                    "source": source.name,
+                    "target": target.name,
+                    "relation": "child" if target.name in source.parents else "other",
+                    **self.scope("pooled", "pooled"),
+                    "method": "sampled",
+                    "nats_per_token": nats,
+                    "nats_per_token_ci_low": None if nats is None else nats - 0.1,
+                    "nats_per_token_ci_high": None if nats is None else nats + 0.1,
+                    "level": 0.95,
+                    "items": 20,
+                    "samples": 40,
+                    "reason": "another vocabulary" if undefined else None,
+                }
+
+    def divergent(self) -> Iterator[dict[str, Any]]:
+        for stage in self.made.stages:
+            if stage.parents and self.made.tasks:
+                yield {
+                    "lineage": "made-up",
+                    "source": stage.name,
+                    "target": stage.parents[0],
+                    "task": self.made.tasks[0],
+                    "item": "0-abc",
+                    "sample": 0,
+                    "prompt": self.text[0],
+                    "nats": 9.0,
+                    "tokens": [*self.text, "\n"],
+                    "source_logprobs_nats": [-0.1, -0.1, -0.1, -0.1],
+                    "target_logprobs_nats": [-0.1, -1.0, -9.0, -0.5],
+                }
+
     def sensitivity(self) -> Iterator[dict[str, Any]]:
         for source, target, relation in self.pairs():
             if relation == "edge":

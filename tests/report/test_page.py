@@ -36,6 +36,7 @@ PANELS = [
     "decomposition",
     "curves",
     "turnover",
+    "distances",
     "retention",
     "cost",
     "certified",
@@ -70,6 +71,8 @@ def test_every_panel_is_there_whatever_is_missing(page: Pages, kind: str) -> Non
         ("undefined", "stages", "change undefined: needs n >= k + 1"),
         ("undefined", "methods", "needs n >= k + 1"),
         ("unanalysed", "provenance", "Not measured: ptharness provenance does it"),
+        ("unanalysed", "distances", "Not measured: `ptharness distances` does it"),
+        ("undefined", "distances", "the checkpoints have different vocabularies"),
         ("alone", "stages", "The lineage has no stage"),
         ("alone", "decomposition", "There is no stage to compare"),
         ("alone", "turnover", "There are no two checkpoints to compare"),
@@ -160,7 +163,7 @@ def test_charts_obey_the_schema(page: Pages) -> None:
     # Of charts of one kind only the rows differ.
     kinds = {name.rstrip("0123456789"): data for name, data in page("whole").data.items()}
     specs = [data["spec"] for data in kinds.values() if "spec" in data]
-    assert len(specs) == 11
+    assert len(specs) == 13
     for spec in specs:
         alt.Chart.from_dict({**spec, "datasets": {}})
 

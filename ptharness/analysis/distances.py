@@ -1,0 +1,66 @@
+"""How far apart do two checkpoints behave? Kullback-Leibler divergence on one's own samples.
+
+KL(source || target) is the mean, over what the source says, of how much less likely the target
+finds it. From sampled log-ratios it is unbiased and may come out below 0; from sums over the
+vocabulary at every visited prefix (`exact`) it has the same mean and less noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ptharness.analysis.binomials import Floats
+from ptharness.analysis.ratios import MacroMeans
+from ptharness.analysis.resampling import Estimate
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """KL in nats per token (a ratio of means) and per sequence, with clustered intervals."""
+
+    per_token: Estimate
+    per_sequence: Estimate
+
+
+def divergence(
+    nats: npt.ArrayLike,
+    tokens: npt.ArrayLike,
+    clusters: Sequence[Any],
+    tasks: Sequence[Any],
+    level: float = 0.95,
+) -> Divergence:
+    """From items of one or more tasks, every task counting the same.
+
+    `nats` is each item's mean over its samples of log p_source(y) - log p_target(y), or of the
+    sums over the vocabulary in its place; `tokens` the mean length of these samples. Shapes
+    (items,). Raises `ValueError` where there is no item.
+    """
+    total, length = np.asarray(nats, np.float64), np.asarray(tokens, np.float64)
+    if not len(total):
+        raise ValueError("there is no item to compare the checkpoints on")
+    per_token = MacroMeans.of(np.stack([total, length], 1), clusters, tasks)
+    per_sequence = MacroMeans.of(np.stack([total, np.ones_like(total)], 1), clusters, tasks)
+    return Divergence(
+        per_token.ratio("tokens per sample", level), per_sequence.ratio("samples", level)
+    )
+
+
+def log_ratios(source: Floats, target: Floats) -> float:
+    """log p_source(y) - log p_target(y) of one sample, from log-probabilities of its tokens."""
+    return float(source.sum() - target.sum())
+
+
+def exact_divergence(source: Floats, target: Floats) -> float:
+    """Sum over a sample's positions of KL between next-token distributions, in nats.
+
+    Both are log-probabilities of shape (tokens, vocabulary). A token that the source gives no
+    probability adds nothing.
+    """
+    probability = np.exp(source)
+    ratios = np.subtract(source, target, out=np.zeros_like(probability), where=probability > 0)
+    return float((probability * ratios).sum())

@@ -1,0 +1,184 @@
+"""How far the checkpoints behave from each other, and what a stage's distance cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ptharness.report.figures.base import Figure, Sheet, scope_parameter
+from ptharness.report.lineage import Lineage
+from ptharness.report.tables import Row, Tables, files
+
+STEP = 26
+MOST_LABELLED = 10
+"""Beyond so many checkpoints the cells are too small for their numbers."""
+_TIP = (
+    "datum.y + ' judged by ' + datum.x + '\\n' + format(datum.v, '.3f') + ' nats per token' + "
+    "(isValid(datum.lo) ? ' [' + format(datum.lo, '.3f') + ', ' + format(datum.hi, '.3f') + ']' "
+    ": '')"
+)
+
+
+def distances(tables: Tables, lineage: Lineage) -> tuple[Figure, Figure]:
+    """A heat map of all ordered pairs, and distance against attrition, a point per stage."""
+    rows = [
+        row
+        for row in tables.rows("distances")
+        if row["nats_per_token"] is not None
+        and lineage.scope(row)
+        and lineage.known(row["source"])
+        and lineage.known(row["target"])
+    ]
+    empty = (
+        "Not measured: `ptharness distances` does it."
+        if not tables.rows("distances")
+        else "No distance is defined: the checkpoints have different vocabularies."
+    )
+    scopes = tuple(sorted({scope.index for row in rows if (scope := lineage.scope(row))}))
+    matrix = Figure(
+        "distances",
+        "KL divergence on own samples",
+        "A heat map: for each checkpoint, down, how much less likely each other, across, finds "
+        "what it says, in nats per token.",
+        files("distances"),
+        spec=_matrix(rows, lineage) if rows else None,
+        empty=empty,
+        scopes=scopes,
+        most_width=680,
+    )
+    points = list(_points(rows, tables, lineage))
+    cost = Figure(
+        "distance-cost",
+        "How far a stage moved, and what it lost",
+        "A point per stage: KL divergence of child from parent on the child's samples, across; "
+        "attrition, up.",
+        files("distances", "edges"),
+        spec=_scatter(points, lineage) if points else None,
+        empty=empty if not rows else "No stage has both a distance and an attrition.",
+        scopes=tuple(sorted({row["s"] for row in points})),
+    )
+    return matrix, cost
+
+
+def _matrix(rows: list[Row], lineage: Lineage) -> dict[str, Any]:
+    import altair as alt
+
+    sheet = Sheet()
+    values = [
+        {
+            "s": scope.index,
+            "i": lineage.order(row["source"]),
+            "j": lineage.order(row["target"]),
+            "y": row["source"],
+            "x": row["target"],
+            "v": round(row["nats_per_token"], 4),
+            "l": f"{max(row['nats_per_token'], 0.0):.2f}",
+            **_ends(row),
+        }
+        for row in rows
+        if (scope := lineage.scope(row))
+    ]
+    highs = [
+        max([row["v"] for row in values if row["s"] == scope.index], default=1.0)
+        for scope in lineage.scopes
+    ]
+    axis: dict[str, Any] = {"title": None, "domain": False, "ticks": False, "labelLimit": 110}
+    base = (
+        sheet.scoped(values)
+        .transform_calculate(t=_TIP)
+        .encode(
+            x=alt.X(
+                "x:N",
+                sort=alt.SortField("j", "ascending"),
+                axis=alt.Axis(labelAngle=-90, orient="top", **axis),
+                scale=alt.Scale(padding=0.06),
+            ),
+            y=alt.Y(
+                "y:N",
+                sort=alt.SortField("i", "ascending"),
+                axis=alt.Axis(**axis),
+                scale=alt.Scale(padding=0.06),
+            ),
+            tooltip="t:N",
+        )
+    )
+    layers = [
+        base.mark_rect(color="var(--attrition)", cornerRadius=2).encode(
+            opacity=alt.Opacity(
+                "v:Q",
+                legend=None,
+                # Most pairs lie close together beside a few that are far apart.
+                scale=alt.Scale(
+                    type="sqrt",
+                    clamp=True,
+                    domain=[0, alt.ExprRef("far[scope]")],
+                    range=[0.04, 0.85],
+                ),
+            )
+        )
+    ]
+    size = len({row["i"] for row in values})
+    if size <= MOST_LABELLED:
+        layers.append(base.mark_text(fontSize=11).encode(text="l:N", color=alt.value("var(--ink)")))
+    drawn = alt.layer(*layers).add_params(scope_parameter(), alt.param(name="far", value=highs))
+    return sheet.finish(drawn, height=STEP * size)
+
+
+def _ends(row: Row) -> Row:
+    low, high = row["nats_per_token_ci_low"], row["nats_per_token_ci_high"]
+    return {} if low is None or high is None else {"lo": round(low, 4), "hi": round(high, 4)}
+
+
+def _points(rows: list[Row], tables: Tables, lineage: Lineage) -> list[Row]:
+    """Distance and attrition of each stage on each scope that has both."""
+    lost = {
+        (row["source"], row["target"], row["scope"], row["task"]): row
+        for row in tables.rows("edges")
+        if row["relation"] == "edge" and row["quantity"] == "att" and row["estimate"] is not None
+    }
+    points = []
+    for row in rows:
+        found = lost.get((row["target"], row["source"], row["scope"], row["task"]))
+        scope = lineage.scope(row)
+        if row["relation"] == "child" and found is not None and scope is not None:
+            text = (
+                f"{row['target']} \u2192 {row['source']}\nKL {row['nats_per_token']:.3f} nats per "
+                f"token\nattrition {100 * abs(found['estimate']):.1f} points"
+            )
+            points.append(
+                {
+                    "s": scope.index,
+                    "x": round(max(row["nats_per_token"], 0.0), 4),
+                    "y": round(abs(found["estimate"]), 4),
+                    "l": row["source"],
+                    "t": text,
+                }
+            )
+    return points
+
+
+def _scatter(points: list[Row], lineage: Lineage) -> dict[str, Any]:
+    import altair as alt
+
+    sheet = Sheet()
+    base = sheet.scoped(points).encode(
+        x=alt.X(
+            "x:Q",
+            # Room for the last point's name.
+            scale=alt.Scale(domain=[0, alt.ExprRef("farthest[scope]")], nice=False),
+            axis=alt.Axis(title="KL(child || parent), nats per token", tickCount=6),
+        ),
+        y=alt.Y("y:Q", axis=alt.Axis(title="attrition", format="%", tickCount=5)),
+        tooltip="t:N",
+    )
+    layers = [
+        base.mark_point(filled=True, size=90, opacity=1, color="var(--attrition)"),
+        base.mark_text(align="left", baseline="middle", dx=8).encode(
+            text="l:N", color=alt.value("var(--ink)")
+        ),
+    ]
+    farthest = [
+        1.3 * max([row["x"] for row in points if row["s"] == scope.index], default=1.0) or 1.0
+        for scope in lineage.scopes
+    ]
+    named = alt.param(name="farthest", value=farthest)
+    return sheet.finish(alt.layer(*layers).add_params(scope_parameter(), named), height=300)
