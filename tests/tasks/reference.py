@@ -18,7 +18,10 @@ TASKS = Path(__file__).parent / "data" / "tasks"
 
 def recording_model(directory: Path = CHECKPOINT, **options: Any) -> Any:
     """An `hf` model that lists the token ids it computes: (prompt,) or (context, continuation)."""
+    import torch
     from lm_eval.models.huggingface import HFLM
+
+    torch.set_num_threads(1)  # in so small a model, threads wait for each other
 
     class Recording(HFLM):  # type: ignore[misc]
         seen: list[tuple[list[int], ...]]
