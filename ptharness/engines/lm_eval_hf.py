@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from ptharness.engines import lm_eval_options, preflight
+from ptharness.engines import adapters, lm_eval_options, preflight
 from ptharness.engines.base import (
     Capabilities,
     Completion,
@@ -35,6 +35,7 @@ from ptharness.engines.lm_eval_hf_load import (
     device_class,
     forget_generation_config,
     hf_model_class,
+    merge_adapter,
     start,
 )
 from ptharness.engines.lm_eval_hf_score import group_by_input, model_input, score
@@ -49,7 +50,9 @@ class HfEngine(Engine):
     """Computes with `transformers`, as lm-eval's `hf` does; the reference for other engines."""
 
     name: ClassVar[str] = f"{PREFIX}hf"
-    capabilities: ClassVar[Capabilities] = Capabilities(window=64, scoring_overhead=-1)
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        adapters=True, window=64, scoring_overhead=-1
+    )
 
     def __init__(self, settings: EngineSettings) -> None:
         super().__init__(settings)
@@ -110,17 +113,16 @@ class HfEngine(Engine):
         hf_model_class()
 
     def load(self, checkpoint: Checkpoint) -> LoadReport:
-        """Load the checkpoint's safetensors, and compare the weights with the files."""
+        """Load the checkpoint's safetensors, and compare the weights with the files.
+
+        An adapter is then merged into its base's weights.
+        """
         began = time.perf_counter()
-        if checkpoint.adapter:
-            raise CheckpointError(
-                f"{checkpoint.name}: {checkpoint.adapter} is an adapter; {self.name} does not "
-                "serve adapters: merge it into its base, or use the vllm engine"
-            )
         known = hf_model_class()
         files = preflight.inspect_files(checkpoint.directory)
         preflight.check_tensors(files)
         preflight.check_complete(files)
+        adapter = _inspect_adapter(checkpoint, files)
         tokenizer = load_tokenizer(checkpoint.tokenizer_directory)
         self.close()
         lm = start(known, files, tokenizer, self.settings)
@@ -129,6 +131,8 @@ class HfEngine(Engine):
                 f"{files.directory}: an encoder-decoder; prompts are made for decoders alone"
             )
         unverified = compare(lm.model, files)
+        if adapter:
+            merge_adapter(lm.model, adapter)
         forget_generation_config(lm.model)
         self._lm, self._batches = lm, self._batch_size(lm)
         # Where a config names no limit lm-eval cuts at 2,048; the plan, and this, have none then.
@@ -136,7 +140,7 @@ class HfEngine(Engine):
         self._limit = chosen or sys.maxsize
         return LoadReport(
             checkpoint=checkpoint.name,
-            how="cold",
+            how="adapter" if adapter else "cold",
             seconds=time.perf_counter() - began,
             verified=not unverified,
             reason=unverified and f"not verified: {unverified}",
@@ -239,6 +243,21 @@ class HfEngine(Engine):
                 f"request {index}: token {max(token_ids)} is not one of the model's "
                 f"{vocabulary}; does the checkpoint's tokenizer belong to it?"
             )
+
+
+def _inspect_adapter(checkpoint: Checkpoint, base: preflight.Files) -> adapters.Adapter | None:
+    """The checkpoint's adapter, if it is one, whose files are sound and made for this base."""
+    if checkpoint.adapter is None:
+        return None
+    adapter = adapters.inspect_adapter(checkpoint.adapter)
+    if base.quantised:
+        raise CheckpointError(
+            f"{checkpoint.adapter}: its base {base.directory} is quantised, and an adapter is "
+            "merged into whole weights alone; use the vllm engine"
+        )
+    adapters.check_on_base(adapter, base)
+    adapters.check_finite(adapter)
+    return adapter
 
 
 def _different_samples(request: GenerateRequest) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ptharness.engines import lm_eval_options
+from ptharness.engines.adapters import Adapter, read_factors
 from ptharness.engines.base import EngineSettings
 from ptharness.engines.devices import gpu_names
 from ptharness.engines.lm_eval_batches import free_memory, out_of_memory
@@ -86,6 +87,34 @@ def compare(model: Any, files: Files) -> str:
                 f"{files.file_of[name]}: tensor {name!r} is not what transformers loaded of it"
             )
     return ""
+
+
+def merge_adapter(model: Any, adapter: Adapter) -> None:
+    """Add a LoRA adapter to a loaded model's weights, in float32 before they are rounded.
+
+    Raises `CheckpointError` for a layer that the model has not, or of another size.
+    """
+    import torch
+
+    tensors = dict(read_factors(adapter))
+    turned = bool(adapter.config.get("fan_in_fan_out"))
+    for module, factors in adapter.factors.items():
+        try:
+            weight = model.get_submodule(module).weight
+        except AttributeError:
+            raise CheckpointError(
+                f"{adapter.weights}: tensor {factors.down!r} is for a layer that transformers "
+                "does not have in this architecture: was the adapter trained on another base?"
+            ) from None
+        change = factors.scaling * (tensors[factors.up].float() @ tensors[factors.down].float())
+        change = change.T if turned else change
+        if weight.shape != change.shape:
+            raise CheckpointError(
+                f"{adapter.weights}: tensor {factors.down!r} changes a weight of "
+                f"{list(change.shape)}, and transformers' has {list(weight.shape)}"
+            )
+        with torch.no_grad():
+            weight.copy_(weight.float() + change.to(weight.device))
 
 
 def forget_generation_config(model: Any) -> None:

@@ -33,6 +33,7 @@ from tests.engines.asking import (
     reference,
     reference_logprobs,
 )
+from tests.engines.lora import edit_adapter, make_adapter, merge
 from tests.engines.tiny import edit_tensors, make_checkpoint
 
 pytest.importorskip("accelerate")
@@ -268,8 +269,6 @@ def test_a_broken_checkpoint_leaves_the_engine_as_it_was(
     (broken / "model.safetensors").rename(broken / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match="convert it to safetensors"):
         engine.load(at(broken))
-    with pytest.raises(CheckpointError, match="does not serve adapters"):
-        engine.load(Checkpoint("lora", folder / "one", "x", adapter=folder / "two"))
 
 
 def test_what_transformers_makes_of_the_files_is_compared_with_them(
@@ -297,6 +296,31 @@ def test_a_generation_config_of_the_checkpoint_does_not_count(
     )
     engine.load(at(own))
     assert_equals_transformers(engine, folder / "one")
+
+
+def test_an_adapter_is_merged_into_its_base(engine: HfEngine, folder: Path, tmp_path: Path) -> None:
+    base = folder / "two"
+    lora = make_adapter(
+        tmp_path / "lora", base, seed=3, rank_pattern={"q_proj": 2}, config={"use_rslora": True}
+    )
+    report = engine.load(Checkpoint("lora", base, "x", adapter=lora))
+    assert (report.how, report.verified) == ("adapter", True)
+    assert_equals_transformers(engine, merge(lora, base, tmp_path / "merged"))
+    engine.load(at(base))
+    assert_equals_transformers(engine, base)
+    foreign = make_adapter(tmp_path / "foreign", folder / "two", seed=3)
+    edit_adapter(
+        foreign,
+        lambda tensors: tensors.update(
+            {k: v[:, :-1].contiguous() for k, v in tensors.items() if "q_proj.lora_A" in k}
+        ),
+    )
+    with pytest.raises(CheckpointError, match=r"q_proj.*another base"):
+        engine.load(Checkpoint("foreign", base, "x", adapter=foreign))
+    (lora / "adapter_model.safetensors").rename(lora / "adapter_model.bin")
+    with pytest.raises(CheckpointError, match="a pickle, which can run code"):
+        engine.load(Checkpoint("lora", base, "x", adapter=lora))
+    assert_equals_transformers(engine, base)
 
 
 def test_code_of_a_checkpoint_is_not_run(engine: HfEngine, folder: Path, tmp_path: Path) -> None:
