@@ -179,7 +179,7 @@ class Worker:
             return [
                 CheckpointError(
                     f"{one.adapter}: engine {self.engine.name!r} serves no adapters; merge it into "
-                    "its base and give the merged folder as path:, or use the vllm engine"
+                    "its base and give the merged folder as its path, or use the vllm engine"
                 )
                 for one in checkpoints
             ]

@@ -21,7 +21,7 @@ from ptharness.fingerprint import PICKLE_SUFFIXES, is_regular, read_object, tens
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
-MERGE = "merge it into its base (PEFT's merge_and_unload) and give the merged folder as path:"
+MERGE = "merge it into its base (PEFT's merge_and_unload) and give the merged folder as its path"
 MOST_RANK = 512
 """The largest rank that vLLM serves."""
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from ptharness.engines.adapters import MERGE
 from ptharness.engines.base import EngineSettings
 from ptharness.engines.devices import gpu_names
 from ptharness.engines.preflight import Files, stored_dtype
@@ -126,6 +127,11 @@ def start(files: Files, settings: EngineSettings, room: Room | None = None) -> A
     cannot serve this checkpoint.
     """
     prepare_environment()
+    if room and device() != "cpu" and resolve_dtype(files, settings) == "float32":
+        raise CheckpointError(
+            f"{files.directory}: vLLM computes adapters in 16 bits on a GPU; set engine.dtype: "
+            f"bfloat16, or {MERGE}"
+        )
     try:
         from vllm import LLM
     except ImportError as error:
@@ -141,7 +147,10 @@ def start(files: Files, settings: EngineSettings, room: Room | None = None) -> A
                 "engine.gpu_memory_utilization, engine.kv_cache_memory_bytes or "
                 "engine.max_model_len"
             ) from error
-        raise CheckpointError(f"{files.directory}: vLLM cannot serve it: {reason}") from error
+        served, remedy = ("adapters on it", f"; {MERGE}") if room else ("it", "")
+        raise CheckpointError(
+            f"{files.directory}: vLLM cannot serve {served}: {reason}{remedy}"
+        ) from error
 
 
 def _parameters(files: Files) -> int:

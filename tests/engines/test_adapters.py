@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from ptharness.engines import adapters, preflight
+from ptharness.engines import adapters, preflight, vllm_start
 from ptharness.engines.adapters import MERGE, check_finite, check_on_base, inspect_adapter
+from ptharness.engines.base import EngineSettings
 from ptharness.engines.vllm_room import BYTES_GATHERED_ON_CPU, batch_on_cpu, room_for
 from ptharness.errors import CheckpointError
 from tests.engines.lora import ALL_LINEAR, edit_adapter, make_adapter
@@ -208,3 +209,15 @@ def test_a_step_on_a_cpu_is_bounded_by_what_it_copies(folder: Path) -> None:
     assert limits["max_num_seqs"] <= limits["max_num_batched_tokens"]
     copied = limits["max_num_batched_tokens"] * room.rank * 14336 * 4
     assert BYTES_GATHERED_ON_CPU / 2 < copied <= BYTES_GATHERED_ON_CPU
+
+
+def test_adapters_in_float32_on_a_gpu_are_refused_before_the_start(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vLLM's kernels there take 16 bits; its own message is an empty assertion."""
+    monkeypatch.setattr(vllm_start, "device", lambda: "NVIDIA H100")
+    monkeypatch.setattr(vllm_start, "prepare_environment", lambda: None)
+    room = room_for([inspect_adapter(folder / "lora")], {})
+    files = preflight.inspect_files(folder / "base")
+    with pytest.raises(CheckpointError, match=r"set engine\.dtype: bfloat16, or merge it"):
+        vllm_start.start(files, EngineSettings("vllm"), room)
