@@ -11,6 +11,24 @@ def every_second(dataset):
     return dataset.select(range(0, len(dataset), 2))
 
 
+def alphabet(length, verb="srt", **_):
+    import datasets
+
+    words = ["abcdefgh"[start : start + length] for start in range(5)]
+    rows = [{"question": f"{verb} {word}", "answer": word[::-1]} for word in words]
+    return datasets.DatasetDict(
+        {split: datasets.Dataset.from_list(rows) for split in ("train", "test")}
+    )
+
+
+def backwards(dataset):
+    return dataset.map(lambda document: {"answer": document["answer"][::-1]})
+
+
+def first_letter(document):
+    return 0 if document["answer"][0] == "a" else 1
+
+
 def ask(document):
     return document["question"] + " "
 
