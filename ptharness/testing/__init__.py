@@ -46,6 +46,7 @@ from ptharness.testing.folders import (  # noqa: E402
 )
 from ptharness.testing.tiny_models import (  # noqa: E402
     edit_tensors,
+    write_adapter,
     write_model,
     write_tokenizer,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "leave_card",
     "leave_trainer_state",
     "leave_training_arguments",
+    "write_adapter",
     "write_checkpoint",
     "write_model",
     "write_safetensors",

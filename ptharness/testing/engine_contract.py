@@ -156,6 +156,20 @@ class EngineContract(AnswerClauses):
             running.load_folder(broken)
         assert running.answers_of("two") == expected
 
+    def test_each_adapter_gives_its_own_answers(self, running: Running, tmp_path: Path) -> None:
+        if not self.engine.capabilities.adapters:
+            pytest.skip("it does not promise to serve adapters")
+        base = running.folders["one"]
+        said = [running.answers_of("one")]
+        for seed, name in ((1, "first"), (2, "second")):
+            self.write_adapter(tmp_path / name, base, seed)
+            report = running.load_folder(base, tmp_path / name)
+            assert report.how == "adapter", f"an adapter's load is reported as {report.how}"
+            said.append(running.answers())
+        assert said[0] not in said[1:], "an adapter changes nothing"
+        assert said[1] != said[2], "two adapters answer alike"
+        assert running.answers_of("one") == said[0], "an adapter is still there in its base"
+
     # --- the end ------------------------------------------------------------------------------
 
     def test_it_can_be_closed_twice(self, running: Running) -> None:

@@ -13,7 +13,7 @@ from ptharness.engines.base import Engine, EngineSettings, LoadReport
 from ptharness.errors import EngineError
 from ptharness.lineage import Checkpoint
 from ptharness.testing.engine_checks import GREEDY, NEEDED_TOKENS, Asker, Said
-from ptharness.testing.tiny_models import write_model
+from ptharness.testing.tiny_models import write_adapter, write_model
 
 
 class Running:
@@ -40,11 +40,12 @@ class Running:
         """Load `one` or `two`; what is reported."""
         return self.load_folder(self.folders[name])
 
-    def load_folder(self, folder: Path) -> LoadReport:
-        """Load a folder as a checkpoint of its name; what is reported."""
+    def load_folder(self, folder: Path, adapter: Path | None = None) -> LoadReport:
+        """Load a folder, or an adapter on it, as a checkpoint of its name; what is reported."""
         if self._closed:
             self.engine, self._closed = self._class(self._settings), False
-        return self.engine.load(Checkpoint(folder.name, folder, str(folder)))
+        named = adapter or folder
+        return self.engine.load(Checkpoint(named.name, folder, str(named), adapter))
 
     def answers(self) -> dict[int, Said]:
         """What the loaded checkpoint says, greedily."""
@@ -86,6 +87,13 @@ class EngineUnderTest:
         """
         write_model(first, seed=1)
         write_model(second, seed=2)
+
+    def write_adapter(self, folder: Path, base: Path, seed: int) -> None:
+        """Write a LoRA adapter on a checkpoint of `write_checkpoints` into this new folder.
+
+        Asked for only where `capabilities.adapters` promise it.
+        """
+        write_adapter(folder, base, seed=seed)
 
     def break_checkpoint(self, folder: Path) -> None:
         """Spoil a checkpoint so that it cannot be loaded; here, half of a weight file is cut."""

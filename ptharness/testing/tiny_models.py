@@ -6,6 +6,7 @@ torch and `transformers`.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,40 @@ def write_model(
                 parameter.copy_(torch.randn_like(parameter) * scale)
     model.to(getattr(torch, dtype)).save_pretrained(directory)
     write_tokenizer(directory, eos=eos)
+    return directory
+
+
+def write_adapter(directory: Path, base: Path, *, seed: int, rank: int = 4) -> Path:
+    """Write a random LoRA adapter on a checkpoint of `write_model`, in PEFT's format.
+
+    Both factors are random, so that it changes something. Returns its folder.
+    """
+    import torch
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    directory.mkdir(parents=True)
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    with safe_open(base / "model.safetensors", framework="pt") as handle:
+        for name in sorted(handle.keys()):
+            if not name.endswith("_proj.weight"):
+                continue
+            outputs, inputs = handle.get_slice(name).get_shape()
+            for factor, size in (("lora_A", (rank, inputs)), ("lora_B", (outputs, rank))):
+                key = f"base_model.model.{name.removesuffix('.weight')}.{factor}.weight"
+                tensors[key] = torch.randn(size, generator=generator) * 0.2
+    save_file(tensors, directory / "adapter_model.safetensors", metadata={"format": "pt"})
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": str(base),
+        "r": rank,
+        "lora_alpha": 2 * rank,
+        "target_modules": sorted({name.split(".")[-3] for name in tensors}),
+        "bias": "none",
+    }
+    (directory / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
     return directory
 
 

@@ -27,7 +27,12 @@ from ptharness.engines.fake import FakeEngine
 from ptharness.errors import CheckpointError, EngineError
 from ptharness.hookspecs import hookimpl
 from ptharness.lineage import Checkpoint
-from ptharness.testing import EngineContract, write_checkpoint, write_safetensors
+from ptharness.testing import (
+    EngineContract,
+    leave_adapter_config,
+    write_checkpoint,
+    write_safetensors,
+)
 
 TURNS = itertools.count()
 
@@ -219,7 +224,8 @@ class NeverSwaps(Sound):
     """It promises swaps and starts afresh."""
 
     def load(self, checkpoint: Checkpoint) -> LoadReport:
-        return replace(super().load(checkpoint), how="cold")
+        report = super().load(checkpoint)
+        return replace(report, how="cold") if report.how == "swap" else report
 
 
 class RemembersPaths(Sound):
@@ -267,6 +273,26 @@ class Spoilt(Sound):
             self.broken += 1
             raise
         self._digest += str(self.broken)
+        return report
+
+
+class IgnoresAdapters(Sound):
+    """An adapter is not looked at."""
+
+    def load(self, checkpoint: Checkpoint) -> LoadReport:
+        report = super().load(replace(checkpoint, adapter=None))
+        return replace(report, how="adapter") if checkpoint.adapter else report
+
+
+class KeepsAdapters(Sound):
+    """An adapter stays where it has been."""
+
+    kept = ""
+
+    def load(self, checkpoint: Checkpoint) -> LoadReport:
+        report = super().load(checkpoint)
+        self.kept = str(checkpoint.adapter) if checkpoint.adapter else self.kept
+        self._digest += self.kept
         return report
 
 
@@ -493,6 +519,9 @@ class SuiteOfBroken(EngineContract):
     def write_checkpoints(self, first: Path, second: Path) -> None:
         for value, folder in enumerate((first, second)):
             write_safetensors(write_checkpoint(folder) / "model.safetensors", float(value))
+
+    def write_adapter(self, folder: Path, base: Path, seed: int) -> None:
+        leave_adapter_config(folder, str(base))
 
 
 hidden()

@@ -13,7 +13,12 @@ from ptharness.engines.lm_eval_hf import HfEngine
 from ptharness.engines.lm_eval_names import other_classes
 from ptharness.engines.vllm import VllmEngine
 from ptharness.plugins import load_plugins
-from ptharness.testing import EngineContract, write_checkpoint, write_safetensors
+from ptharness.testing import (
+    EngineContract,
+    leave_adapter_config,
+    write_checkpoint,
+    write_safetensors,
+)
 
 
 class TestFake(EngineContract):
@@ -24,6 +29,9 @@ class TestFake(EngineContract):
     def write_checkpoints(self, first: Path, second: Path) -> None:
         for value, folder in enumerate((first, second)):
             write_safetensors(write_checkpoint(folder) / "model.safetensors", float(value))
+
+    def write_adapter(self, folder: Path, base: Path, seed: int) -> None:
+        leave_adapter_config(folder, str(base))
 
 
 class TestHf(EngineContract):
