@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from ptharness.tasks.yaml_sources import FILE_BUILDERS
@@ -32,7 +33,8 @@ def hub_answers() -> bool:
 @contextlib.contextmanager
 def cached_if_unreachable(config: Mapping[str, Any]) -> Iterator[None]:
     """Read from the cache alone while the hub cannot be reached, if the task may need it."""
-    if config.get("dataset_path") in FILE_BUILDERS or hub_answers():
+    path = config.get("dataset_path")
+    if path in FILE_BUILDERS or Path(str(path)).is_dir() or hub_answers():
         yield
         return
     import datasets

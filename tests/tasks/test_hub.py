@@ -81,7 +81,9 @@ def test_the_data_set_is_named_and_the_hub_asked_once(tmp_path: Path, offline: s
         assert "carry its cache over (HF_HOME)" in message
 
 
-def test_the_libraries_are_offline_only_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_libraries_are_offline_only_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     import datasets
     from huggingface_hub import constants
 
@@ -93,7 +95,9 @@ def test_the_libraries_are_offline_only_meanwhile(monkeypatch: pytest.MonkeyPatc
         assert datasets.config.HF_HUB_OFFLINE
     assert not constants.HF_HUB_OFFLINE
     assert not datasets.config.HF_HUB_OFFLINE
-    for local in ({"dataset_path": "json"}, {"dataset_path": "nobody/first"}):
-        monkeypatch.setattr(hub, "hub_answers", lambda: True)
-        with hub.cached_if_unreachable(local):
+    for local in ("json", str(tmp_path)):
+        with hub.cached_if_unreachable({"dataset_path": local}):
             assert not constants.HF_HUB_OFFLINE
+    monkeypatch.setattr(hub, "hub_answers", lambda: True)
+    with hub.cached_if_unreachable({"dataset_path": "nobody/first"}):
+        assert not constants.HF_HUB_OFFLINE
