@@ -90,6 +90,9 @@ STAND_INS: dict[str, dict[str, list[dict[str, Any]]]] = {
             for word in _WORDS[:2]
         ]
     },
+    "hazyresearch/based-squad": {
+        "validation": [{"text": f" rev {word} ", "value": word} for word in ("ab", "dcb")]
+    },
     "nyu-mll/blimp": {
         "train": [{"sentence_good": word, "sentence_bad": word[::-1]} for word in _WORDS]
     },
@@ -104,6 +107,7 @@ NAMES = {
     "wikitext": "wikitext",
     "truthfulqa_mc2": "truthfulqa",
     "blimp_adjunct_island": "blimp",
+    "squad_completion": "squad_completion",
 }
 """A task, and where lm-eval has it."""
 
