@@ -110,6 +110,15 @@ def test_single_items_have_no_pooled_error() -> None:
     assert (row["value"], row["stderr"], row["ci_low"]) == (1.0, None, None)
 
 
+@pytest.mark.parametrize(("end", "low"), [(0.0, 0.0), (-0.5, pytest.approx(-0.1919928))])
+def test_an_interval_ends_where_those_of_the_tasks_do(end: float, low: Any) -> None:
+    table = rows("a", 4, {("acc", "none"): (0.2, 0.2)})
+    known = [{**row, "ci_low": end, "ci_high": 0.6} for row in table.to_pylist()]
+    tables = {"a": pa.Table.from_pylist(known, schema=METRICS)}
+    (row,) = group_table([Group("g", ("a",), (Aggregation("acc"),))], tables, TAGS).to_pylist()
+    assert (row["stderr"], row["ci_low"]) == (pytest.approx(0.2), low)
+
+
 GROUP = Group("both", ("add", "pick"), (Aggregation("exact_match"), Aggregation("acc")))
 
 

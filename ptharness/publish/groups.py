@@ -65,7 +65,10 @@ def _aggregate(aggregation: Aggregation, rows: Sequence[Row], sizes: Sequence[in
         stderr = _pooled(errors, sizes) if by_size else math.hypot(*errors) / len(errors)
     found = None
     if value is not None:
-        found = interval(value, stderr, constant=False, clusters=0, proportion=False)
+        # It ends at 0 and 1 where those of all its tasks do.
+        ends = [row[name] for row in rows for name in ("ci_low", "ci_high")]
+        bounded = all(end is not None and 0 <= end <= 1 for end in ends)
+        found = interval(value, stderr, constant=False, clusters=0, proportion=bounded)
     return {
         "value": value,
         "stderr": stderr,
