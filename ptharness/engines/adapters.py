@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ptharness.engines.preflight import Files
+from ptharness.engines.preflight import DTYPES, Files
 from ptharness.errors import CheckpointError
-from ptharness.fingerprint import PICKLE_SUFFIXES, is_regular, read_object, tensor_shapes
+from ptharness.fingerprint import PICKLE_SUFFIXES, is_regular, read_object, safetensors_header
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -91,9 +91,14 @@ def inspect_adapter(directory: Path) -> Adapter:
         held = f"; it holds {pickles[0]}, a pickle, which can run code" if pickles else ""
         raise CheckpointError(f"{directory}: has no {WEIGHTS}{held}: save the adapter again")
     sizes: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {}
-    for name, shape in tensor_shapes(weights).items():
+    for name, entry in safetensors_header(weights).items():
         module, side = _module_of(weights, name)
-        sizes.setdefault(module, {})[side] = (name, shape)
+        if entry.dtype not in DTYPES:
+            raise CheckpointError(
+                f"{weights}: tensor {_short(name)} is stored as {_short(entry.dtype)}; only "
+                f"{', '.join(DTYPES)} are served: {MERGE}"
+            )
+        sizes.setdefault(module, {})[side] = (name, entry.shape)
     if not sizes:
         raise CheckpointError(f"{weights}: holds no tensor")
     _check_ranks(directory / CONFIG, config)
@@ -119,7 +124,7 @@ def check_on_base(adapter: Adapter, base: Files) -> None:
     for module, factors in adapter.factors.items():
         if module not in shapes:
             raise CheckpointError(
-                f"{adapter.weights}: tensor {factors.down!r} is for a layer that "
+                f"{adapter.weights}: tensor {_short(factors.down)} is for a layer that "
                 f"{base.directory} does not have: was the adapter trained on another base?"
             )
         outputs, inputs = reversed(shapes[module]) if turned else shapes[module]
@@ -129,15 +134,15 @@ def check_on_base(adapter: Adapter, base: Files) -> None:
         ):
             if found != expected:
                 raise CheckpointError(
-                    f"{adapter.weights}: tensor {name!r} has shape {list(found)} where "
+                    f"{adapter.weights}: tensor {_short(name)} has shape {list(found)} where "
                     f"{base.directory} needs {list(expected)}: was the adapter trained on "
                     "another base?"
                 )
     for module in _expected(adapter.config, shapes):
         if module not in adapter.factors:
             raise CheckpointError(
-                f"{adapter.weights}: tensor '{_PREFIX}{module}.lora_A.weight' is missing: "
-                f"{CONFIG} names {module.rsplit('.', 1)[-1]!r} among its target_modules; save "
+                f"{adapter.weights}: tensor {_short(f'{_PREFIX}{module}.lora_A.weight')} is "
+                f"missing: {CONFIG} names {module.rsplit('.', 1)[-1]!r} among its target_modules; save "
                 "the adapter again"
             )
 
@@ -150,7 +155,7 @@ def check_finite(adapter: Adapter) -> None:
         bad = int(tensor.numel() - torch.isfinite(tensor).sum())
         if bad:
             raise CheckpointError(
-                f"{adapter.weights}: tensor {name!r} holds {bad} values that are not finite "
+                f"{adapter.weights}: tensor {_short(name)} holds {bad} values that are not finite "
                 "(NaN or infinite); the training run that wrote it diverged"
             )
 
@@ -219,16 +224,16 @@ def _factors(
     for side in "AB":
         if side not in sides:
             raise CheckpointError(
-                f"{weights}: tensor '{_PREFIX}{module}.lora_{side}.weight' is missing; save the "
-                "adapter again"
+                f"{weights}: tensor {_short(f'{_PREFIX}{module}.lora_{side}.weight')} is missing; "
+                "save the adapter again"
             )
     (down, down_shape), (up, up_shape) = sides["A"], sides["B"]
     rank, scaling = _rank_and_scaling(weights.with_name(CONFIG), config, module)
     for name, shape, position in ((down, down_shape, 0), (up, up_shape, 1)):
         if len(shape) != 2 or shape[position] != rank:
             raise CheckpointError(
-                f"{weights}: tensor {name!r} has shape {list(shape)}, but {CONFIG} gives this "
-                f"layer rank {rank}; one of the two is of another adapter"
+                f"{weights}: tensor {_short(name)} has shape {list(shape)}, but {CONFIG} gives "
+                f"this layer rank {rank}; one of the two is of another adapter"
             )
     return Factors(down, up, down_shape[1], up_shape[0], rank, scaling)
 

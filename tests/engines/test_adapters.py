@@ -148,6 +148,10 @@ def rename(old: str, new: str) -> Callable[[dict[str, Any]], None]:
         (cut(f"{QUERY}.lora_A.weight"), r"has shape \[4, 56\] where .* needs \[4, 64\]"),
         (lambda t: t[f"{QUERY}.lora_B.weight"].fill_(float("nan")), "not finite"),
         (lambda t: t[f"{QUERY}.lora_A.weight"][0].fill_(float("inf")), "64 values that are not"),
+        (
+            lambda t: t.update({name: value.char() for name, value in t.items()}),
+            "is stored as 'I8'; only F32, F16, BF16 are served",
+        ),
         (lambda t: t.clear(), "holds no tensor"),
     ],
 )  # fmt: skip

@@ -67,9 +67,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[VllmEngine]:
+    import torch
+
+    # As in a worker: the kernels' many small regions wait for a thread that lost its core.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     engine = make_engine()
     yield engine
     engine.close()
+    torch.set_num_threads(threads)
 
 
 def make_engine(**options: Any) -> VllmEngine:
