@@ -142,8 +142,8 @@ def check_on_base(adapter: Adapter, base: Files) -> None:
         if module not in adapter.factors:
             raise CheckpointError(
                 f"{adapter.weights}: tensor {_short(f'{_PREFIX}{module}.lora_A.weight')} is "
-                f"missing: {CONFIG} names {module.rsplit('.', 1)[-1]!r} among its target_modules; save "
-                "the adapter again"
+                f"missing: {CONFIG} names {module.rsplit('.', 1)[-1]!r} among its target_modules; "
+                "save the adapter again"
             )
 
 
