@@ -40,8 +40,8 @@ class Capabilities:
     `adapters`: serves LoRA adapters on a base, and so many of one base at once: `side_by_side`.
     `scores`: gives log-likelihoods.
     `window`: requests that should be in flight to keep it busy. `scoring_overhead`: positions
-    of the context that scoring a sequence takes beyond its tokens (vLLM computes what would
-    follow; a forward pass that leaves the last token out takes one less: -1). `tokens`: gives
+    of the context that scoring a sequence takes beyond its tokens: 1 where what would follow is
+    computed too, -1 where the last token is not even an input. `tokens`: gives
     the tokens of its completions and a log-probability for each; without, it gives text alone.
     """
 

@@ -30,10 +30,10 @@ from ptharness.engines.vllm_requests import (
     sampling_parameters,
     scoring_parameters,
     to_generated,
-    to_scored,
 )
 from ptharness.engines.vllm_room import SLOTS, Room, room_for
 from ptharness.engines.vllm_running import Running, Served
+from ptharness.engines.vllm_score import Answers, Ask, asks
 from ptharness.engines.vllm_stream import Asked, StepError, stream
 from ptharness.errors import CheckpointError, EngineError
 from ptharness.lineage import Checkpoint
@@ -45,7 +45,7 @@ class VllmEngine(Engine):
 
     name: ClassVar[str] = "vllm"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        swaps=True, adapters=True, side_by_side=SLOTS, window=256
+        swaps=True, adapters=True, side_by_side=SLOTS, window=256, scoring_overhead=0
     )
 
     def __init__(self, settings: EngineSettings) -> None:
@@ -183,31 +183,23 @@ class VllmEngine(Engine):
         Raises `EngineError`, naming its index, for a request that does not fit.
         """
         running = self._require_running()
-        again: list[ScoreRequest] = []
+        answers = Answers()
+        again: list[Ask] = []
 
-        def arguments(request: ScoreRequest, *, cached: bool = True) -> Asked:
-            token_ids = request.context_token_ids + request.continuation_token_ids
-            if not request.context_token_ids or not request.continuation_token_ids:
-                raise EngineError(
-                    f"request {request.index}: a context and a continuation of at least one "
-                    "token each are needed"
-                )
-            running.check_fits(request.index, token_ids)
-            adapter = running.served_for(request).adapter
-            return Asked(list(token_ids), scoring_parameters(cached=cached), adapter)
+        def arguments(ask: Ask) -> Asked:
+            adapter = running.served_for(ask.requests[0]).adapter
+            return Asked(list(ask.token_ids), scoring_parameters(ask), adapter)
 
         with _Counted(self):
             engine, window = running.llm.llm_engine, self.capabilities.window
-            for request, output in stream(engine, requests, window, arguments):
-                # What comes from the prefix cache has no log-probabilities.
-                if (output.num_cached_tokens or 0) >= len(request.context_token_ids):
-                    again.append(request)
+            checked = map(running.checked, requests)
+            for ask, output in stream(engine, asks(checked, running.block), window, arguments):
+                if ask.is_whole(output.num_cached_tokens or 0):
+                    yield from answers.add(ask, output)
                 else:
-                    yield to_scored(request, output)
-            for request, output in stream(
-                engine, again, window, lambda request: arguments(request, cached=False)
-            ):
-                yield to_scored(request, output)
+                    again.append(ask.without_cache())
+            for ask, output in stream(engine, again, window, arguments):
+                yield from answers.add(ask, output)
 
     def close(self) -> None:
         """Shut vLLM down and give its memory back."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ptharness.engines.base import Completion, Generated, GenerateRequest, Scored, ScoreRequest
+from ptharness.engines.base import Completion, Generated, GenerateRequest
+from ptharness.engines.vllm_score import Ask
 from ptharness.errors import EngineError
 from ptharness.tokenizer import decode
 
@@ -47,8 +48,9 @@ def sampling_parameters(request: GenerateRequest) -> Any:
         raise EngineError(f"request {request.index}: {error}") from error
 
 
-def scoring_parameters(*, cached: bool) -> Any:
-    """vLLM's parameters for a log-likelihood: each prompt token's, and its rank."""
+def scoring_parameters(ask: Ask) -> Any:
+    """vLLM's parameters for a log-likelihood: of prompt tokens with their ranks, if any are
+    scored, and of the wanted tokens after the prompt."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -57,9 +59,10 @@ def scoring_parameters(*, cached: bool) -> Any:
         max_tokens=1,
         ignore_eos=True,
         detokenize=False,
-        prompt_logprobs=0,
+        prompt_logprobs=0 if ask.scored else None,
+        logprob_token_ids=list(ask.wanted),
         flat_logprobs=True,
-        skip_reading_prefix_cache=not cached,
+        skip_reading_prefix_cache=not ask.cached,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 
@@ -83,13 +86,3 @@ def to_generated(request: GenerateRequest, output: Any, tokenizer: Any) -> Gener
     if len(completions) == 1:
         completions *= request.samples
     return Generated(request.index, completions)
-
-
-def to_scored(request: ScoreRequest, output: Any) -> Scored:
-    """The last positions of the prompt; greedy where each token was the likeliest."""
-    logprobs, count = output.prompt_logprobs, len(request.continuation_token_ids)
-    return Scored(
-        index=request.index,
-        token_logprobs_nats=tuple(logprobs.logprobs[-count:]),
-        greedy=all(rank == 1 for rank in logprobs.ranks[-count:]),
-    )

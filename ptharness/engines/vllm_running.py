@@ -46,6 +46,12 @@ class Running:
         return int(self.llm.model_config.get_vocab_size())
 
     @property
+    def block(self) -> int | None:
+        """Tokens that the prefix cache keeps as one; None where there is none."""
+        cache = self.llm.llm_engine.vllm_config.cache_config
+        return int(cache.block_size) if cache.enable_prefix_caching else None
+
+    @property
     def unverified(self) -> str:
         """Why the weights are not verified, "" where they are."""
         return "" if self.verified else f"not verified: {self.reason}"
@@ -75,3 +81,17 @@ class Running:
                 f"request {index}: token {max(token_ids)} is not one of the model's "
                 f"{self.vocabulary}; does the checkpoint's tokenizer belong to it?"
             )
+
+    def checked(self, request: ScoreRequest) -> ScoreRequest:
+        """The same request. Raises `EngineError`, naming it, where it cannot be scored."""
+        context, rest = request.context_token_ids, request.continuation_token_ids
+        if not context or not rest:
+            raise EngineError(
+                f"request {request.index}: a context and a continuation of at least one token "
+                "each are needed"
+            )
+        # Of the last token nothing is computed.
+        self.check_fits(request.index, (context + rest)[:-1])
+        self.check_fits(request.index, rest[-1:])
+        self.served_for(request)
+        return request

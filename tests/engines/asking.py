@@ -85,3 +85,15 @@ def assert_equals_transformers(
         logprobs, greedy = reference_logprobs(directory, PROMPTS[index], (9, 8 + index, 7))
         assert scored.token_logprobs_nats == pytest.approx(logprobs, abs=1e-4)
         assert scored.greedy == greedy
+
+
+def reference_greedy(directory: Path, context: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """The likeliest continuation of `count` tokens by transformers."""
+    import torch
+
+    tokens = list(context)
+    with torch.inference_mode():
+        for _ in range(count):
+            logits = reference(directory)(torch.tensor([tokens])).logits[0, -1]
+            tokens.append(int(logits.argmax()))
+    return tuple(tokens[len(context) :])

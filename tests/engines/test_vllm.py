@@ -27,6 +27,7 @@ from tests.engines.asking import (
     ask_scores,
     assert_equals_transformers,
     at,
+    reference_greedy,
     reference_logprobs,
 )
 from tests.engines.tiny import SPECIAL, edit_tensors, make_checkpoint
@@ -100,11 +101,44 @@ def test_the_last_positions_of_the_context_can_be_used(engine: VllmEngine, folde
     request = GenerateRequest(0, text, 1, 0, Sampling(temperature=0.0, max_tokens=1))
     (result,) = engine.generate([request])
     assert len(result.completions[0].token_ids) == 1
-    fitting = limit - VllmEngine.capabilities.scoring_overhead
-    assert fitting == len(text)
+    text += (7,)
+    assert len(text) == limit - VllmEngine.capabilities.scoring_overhead
     scored = ask_scores(engine, [ScoreRequest(0, text[:1], text[1:])])[0]
     expected, _ = reference_logprobs(folder / "one", text[:1], text[1:])
     assert scored.token_logprobs_nats == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("length", [3, 127, 128, 129, 300])
+def test_choices_of_every_length_equal_transformers(
+    engine: VllmEngine, folder: Path, length: int
+) -> None:
+    """Contexts shorter and longer than a block of the cache, choices of one token and of more."""
+    engine.load(at(folder / "two"))
+    context = (1, *(6 + (i * i + length) % 40 for i in range(length - 1)))
+    likeliest = reference_greedy(folder / "two", context, 3)
+    choices = [(9,), (9, 11), (9, 11, 12, 13), (20,), (21, 22, 23), likeliest, likeliest[:1], (9,)]
+    requests = [ScoreRequest(i, context, choice) for i, choice in enumerate(choices)]
+    for _ in range(2):  # the second time much of it is in the cache
+        scored = ask_scores(engine, requests)
+        assert sorted(scored) == list(range(len(choices)))
+        for i, choice in enumerate(choices):
+            expected, greedy = reference_logprobs(folder / "two", context, choice)
+            assert scored[i].token_logprobs_nats == pytest.approx(expected, abs=1e-4)
+            assert scored[i].greedy == greedy
+    assert scored[5].greedy
+    assert scored[6].greedy
+
+
+def test_more_choices_than_vllm_reports_of_a_position(engine: VllmEngine, folder: Path) -> None:
+    engine.load(at(folder / "one"))
+    context = (1, 7, 8)
+    tokens = [6 + i % 40 for i in range(300)]
+    scored = ask_scores(engine, [ScoreRequest(i, context, (t,)) for i, t in enumerate(tokens)])
+    assert sorted(scored) == list(range(300))
+    for i in (0, 39, 127, 128, 299):
+        expected, greedy = reference_logprobs(folder / "one", context, (tokens[i],))
+        assert scored[i].token_logprobs_nats == pytest.approx(expected, abs=1e-4)
+        assert scored[i].greedy == greedy
 
 
 def test_a_swap_brings_its_own_stop_tokens_and_text(engine: VllmEngine, folder: Path) -> None:
