@@ -271,7 +271,7 @@ WRONG: dict[str, tuple[tuple[str, ...], str, str]] = {
     "missing trajectories": (
         ("method: sft", "method: sft, trajectories: data.jsonl"),
         "checkpoints.sft.trajectories",
-        "data.jsonl does not exist; give a file relative to the manifest",
+        "data.jsonl does not exist; give a file, or a folder that `datasets` saved",
     ),
     "missing chat template": (
         ("samples: 32", "samples: 32\n  chat_template: chat.jinja"),

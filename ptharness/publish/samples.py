@@ -101,13 +101,17 @@ def _completions(
     if not first.all():
         generated, rows = generated.filter(pa.array(first)), rows[first]
         unit = unit.filter(pa.array(first))
+    tokens = pc.fill_null(pc.list_value_length(generated["token_ids"]), 0).to_numpy()
+    unasked = _is_too_long(generated)
+    # An engine that gives text alone says nothing of its tokens; no completion has none.
+    unknown = (tokens == 0) & ~unasked
     return _of_prompts(work, rows) | {
         "sample": generated["sample"].to_numpy(),
         "completion": cut_at_stops(generated["text"], stops),
         "finish_reason": generated["finish_reason"].dictionary_encode(),
-        "completion_tokens": pc.list_value_length(generated["token_ids"]),
+        "completion_tokens": pa.array(tokens, mask=unknown),
         "logprob_nats": pa.array(
-            list_sums(generated["token_logprobs_nats"]), mask=_is_too_long(generated)
+            list_sums(generated["token_logprobs_nats"]), mask=unasked | unknown
         ),
         "seed": generated["seed"],
         "unit": unit,

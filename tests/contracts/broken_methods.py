@@ -305,7 +305,7 @@ class Dawdles(Sound):
 
     def detect(self, directory: Path) -> Evidence | None:
         if directory.is_dir():
-            sum(number for _ in directory.iterdir() for number in range(10_000))
+            sum(number for _ in directory.iterdir() for number in range(25_000))
         return super().detect(directory)
 
 
