@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ptharness.testing.task_contract import TaskContract
+from ptharness.testing import TaskContract
 
 BROKEN = Path(__file__).parent / "contracts" / "broken_tasks.py"
 

@@ -8,7 +8,7 @@
         plugin = my_plugin
 
 pytest then runs every clause of the contract as a test of its own. `EngineContract` is the same for
-an engine. ptharness's own methods and engines pass these suites.
+an engine, `TaskContract` for a task. ptharness's own pass these suites.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ pytest.register_assert_rewrite(
         for name in (
             *("contract", "checks"),
             *("engine_contract", "engine_answers", "engine_checks", "engine_running"),
+            *("task_contract", "task_checks"),
         )
     )
 )
@@ -44,6 +45,7 @@ from ptharness.testing.folders import (  # noqa: E402
     write_checkpoint,
     write_safetensors,
 )
+from ptharness.testing.task_contract import TaskContract  # noqa: E402
 from ptharness.testing.tiny_models import (  # noqa: E402
     edit_tensors,
     write_adapter,
@@ -59,6 +61,7 @@ __all__ = [
     "SFT_KEYS",
     "EngineContract",
     "MethodContract",
+    "TaskContract",
     "edit_tensors",
     "leave_adapter_config",
     "leave_card",

@@ -31,7 +31,7 @@ from ptharness.tasks.base import (
     TaskProvider,
     TaskSettings,
 )
-from ptharness.testing.task_contract import TaskContract
+from ptharness.testing import TaskContract
 
 METRIC = ("exact_match", "none")
 TURNS = itertools.count()

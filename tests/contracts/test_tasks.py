@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from ptharness import builtin
 from ptharness.tasks.base import TaskSettings
-from ptharness.testing.task_contract import TaskContract
+from ptharness.testing import TaskContract
 from tests.contracts import task_folder
 from tests.tasks.reference import TASKS
 

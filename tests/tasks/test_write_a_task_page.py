@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import yaml
@@ -38,6 +40,22 @@ def test_the_rolling_task_and_the_group_load(tmp_path: Path) -> None:
     assert groups["reasoning"].tasks == ("riddles", "arc_easy", "arith_add", "arith_mul")
     assert groups["reasoning"].aggregations == (Aggregation("exact_match", ("number",), False),)
     assert groups["reasoning-sums"].tasks == ("arith_add", "arith_mul")
+
+
+def test_the_contract_runs_as_the_page_says(tmp_path: Path) -> None:
+    for name, text in re.findall(r"in `([a-z.]+)`:\n\n```\w+\n(.*?)```", PAGE, flags=re.DOTALL):
+        (tmp_path / name).write_text(text)
+    (suite,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    (tmp_path / "test_riddles.py").write_text(suite)
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert re.search(r"1[5-9] passed, 1 skipped", ran.stdout), ran.stdout
 
 
 def test_thoughts_are_set_as_the_page_says(tmp_path: Path) -> None:
