@@ -1,42 +1,44 @@
 """How far has each checkpoint moved from each other? Every one's samples, judged by all others.
 
     checkpoints x tasks ──> own samples at temperature 1 ──> a text set per checkpoint x task
-    text sets x the other checkpoints ──> likelihoods ──> distances
+    text sets x checkpoints ──> likelihoods, or whole distributions ──> distances
 
-Text sets are prompt sets like any other, so L checkpoints cost L swaps, not L x L starts.
+Text sets are prompt sets like any other, so L checkpoints cost L swaps, not L x L starts. Where the
+engine gives whole distributions, the writer judges its samples too, and both are summed up exactly.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
-from ptharness.analysis.distances import Divergence, divergence, log_ratios
-from ptharness.errors import CheckpointError, ManifestError
+from ptharness.analysis.distances import Divergence, divergence
+from ptharness.engines.base import vocabulary_size
+from ptharness.errors import CheckpointError, EngineError, ManifestError
 from ptharness.evaluation import Request, Session
-from ptharness.fingerprint import digest, vocabulary_digest
+from ptharness.fingerprint import digest, read_config, vocabulary_digest
 from ptharness.lineage import Checkpoint, Lineage
 from ptharness.observer import Observer
-from ptharness.planner import PlannedTask, Work
+from ptharness.planner import PlannedTask, Work, plan_work
 from ptharness.plugins import Plugins
 from ptharness.preparation import Prepared, token_limit
-from ptharness.prompts import PromptSet, PromptSetHeader
 from ptharness.protocol import SAMPLE_BLOCK, SHARD_DOCUMENTS
 from ptharness.publish.files import write_table
 from ptharness.report import write_report
 from ptharness.resolve_tasks import ResolvedTask
 from ptharness.results import Results
-from ptharness.schema import DISTANCES, DIVERGENT, PROMPTS
-from ptharness.store import UnitStore
+from ptharness.schema import DISTANCES, DIVERGENT
+from ptharness.text_sets import Sample, TextSet, judged_samples, make_text_set, most_divergent
 from ptharness.units import Failure
 
-VERSION = 1
+VERSION = 2
 PLAIN = {
     "temperature": 1.0,
     "top_p": 1.0,
@@ -48,31 +50,22 @@ PLAIN = {
 }
 """What draws from the model's own distribution, whose divergence it is."""
 
-MOST_TEXTS = 3
-"""Samples per edge and task that are kept token by token."""
+Method = Literal["auto", "exact", "sampled"]
+Pair = tuple[str, str]
+"""Names of a source and its target."""
 
-Array = np.ndarray[Any, np.dtype[np.float64]]
+INFINITE = "infinite: the target rules out tokens that the source may say"
 
 
 @dataclass(frozen=True)
 class DistanceSettings:
-    """How much is judged: `documents` of each task (in whole shards no unit is made twice), and of
-    each document `samples` at most."""
+    """How much is judged, and how: `documents` of each task (in whole shards no unit is made
+    twice), and of each document `samples` at most. `method` auto is exact where that can be had."""
 
     documents: int = SHARD_DOCUMENTS
     samples: int = 4
     level: float = 0.95
-
-
-@dataclass(frozen=True)
-class _Texts:
-    """Samples of one checkpoint on one task: token ids, log-probabilities, and their prompt set."""
-
-    source: Checkpoint
-    task: str
-    key: str
-    prompts: PromptSet
-    logprobs: Mapping[tuple[int, int], Array]
+    method: Method = "auto"
 
 
 def measure_distances(
@@ -81,15 +74,17 @@ def measure_distances(
     """Measure every ordered pair of checkpoints; the table's file, its rows, what failed.
 
     Writes `distances.parquet` and `divergent.parquet`, and the report again where there is one.
-    Raises `ManifestError` where no task draws completions.
+    Raises `ManifestError` where no task draws completions, `EngineError` where exact sums are asked
+    for that cannot be had.
     """
     session = Session.open(request, plugins, observer)
     try:
+        session.read_checkpoints(session.evaluation.checkpoints)
+        methods = _methods(session, settings.method)
         texts = _own_samples(session, settings)
-        vocabularies = _vocabularies(session)
-        judged = _judge(session, texts, vocabularies)
+        judged = _judge(session, texts, methods)
         observer.analysing()
-        rows, divergent = _measure(session, texts, judged, vocabularies, settings)
+        rows, divergent = _measure(session, texts, judged, methods, settings)
     finally:
         session.close()
     path = session.folder / "distances.parquet"
@@ -103,12 +98,58 @@ def measure_distances(
     return path, rows, tuple(session.failures)
 
 
+# --- what can be compared, and how ------------------------------------------------------------
+
+
+def _methods(session: Session, wanted: Method) -> dict[Pair, Method | None]:
+    """How each pair is measured, exact or sampled; None where two vocabularies differ."""
+    checkpoints = session.evaluation.checkpoints
+    vocabularies: dict[str, str] = {}
+    widths: dict[str, int] = {}
+    for checkpoint in checkpoints:
+        if checkpoint.name in session.prints:
+            try:
+                vocabularies[checkpoint.name] = vocabulary_digest(checkpoint.tokenizer_directory)
+                widths[checkpoint.name] = vocabulary_size(read_config(checkpoint.directory))
+            except CheckpointError as error:
+                session.fail(Failure(checkpoint.name, "", "distances", str(error)))
+    methods: dict[Pair, Method | None] = {}
+    for source, target in itertools.permutations(widths, 2):
+        methods[source, target] = None
+        if vocabularies[source] == vocabularies[target]:
+            problem = _why_not_exact(session, widths[source], widths[target])
+            if problem and wanted == "exact":
+                raise EngineError(
+                    f"method exact: {source} and {target}: {problem}; choose the method auto or "
+                    "sampled"
+                )
+            methods[source, target] = "sampled" if problem or wanted == "sampled" else "exact"
+    return methods
+
+
+def _why_not_exact(session: Session, source: int, target: int) -> str:
+    """Why no distributions over so many tokens can be compared, "" where they can."""
+    engine = session.evaluation.engine
+    most = engine.capabilities.distributions
+    if not most:
+        return f"the {engine.name} engine gives no distributions over the vocabulary"
+    if source != target:
+        return f"one's vocabulary is filled up to {source:,} tokens and the other's to {target:,}"
+    if not source:
+        return "their config.json names no vocab_size"
+    if source > most:
+        return (
+            f"distributions over their {source:,} tokens are too large: the {engine.name} engine "
+            f"gives those over {most:,} at most"
+        )
+    return ""
+
+
 # --- own samples ------------------------------------------------------------------------------
 
 
-def _own_samples(session: Session, settings: DistanceSettings) -> list[_Texts]:
+def _own_samples(session: Session, settings: DistanceSettings) -> list[TextSet]:
     evaluation = session.evaluation
-    session.read_checkpoints(evaluation.checkpoints)
     tasks = [_plainly_drawn(task, settings) for task in evaluation.tasks]
     pairs = [(checkpoint, task) for checkpoint in evaluation.checkpoints for task in tasks]
     plan = session.plan(pairs, limit=settings.documents)
@@ -129,7 +170,7 @@ def _own_samples(session: Session, settings: DistanceSettings) -> list[_Texts]:
     session.execute(replace(plan, work=(), jobs=jobs))
     store = session.store
     return [
-        _text_set(work, store, settings)
+        make_text_set(work, store, settings.samples)
         for work in drawn
         if all(store.has("generation", unit.key) for unit in work.generation)
     ]
@@ -141,89 +182,44 @@ def _plainly_drawn(task: ResolvedTask, settings: DistanceSettings) -> ResolvedTa
     return replace(task, samples=samples, overrides={**task.overrides, **PLAIN})
 
 
-def _text_set(work: Work, store: UnitStore, settings: DistanceSettings) -> _Texts:
-    """The first samples of each document as requests for others, kept in the store."""
-    prompts = work.planned.prompts
-    starts = prompts.document_starts
-    columns = ["document", "item", "cluster", "document_digest", "prompt", "prompt_token_ids"]
-    asked = prompts.rows.select(columns).to_pylist()
-    rows: list[dict[str, Any]] = []
-    logprobs: dict[tuple[int, int], Array] = {}
-    for unit in work.generation:
-        if unit.first_sample:
-            continue
-        first = int(starts[unit.first_document])
-        table = store.read("generation", unit.key, ["row", "sample", "token_ids", _LOGPROBS])
-        for row in table.to_pylist():
-            about = asked[first + row["row"]]
-            is_first = first + row["row"] == starts[about["document"]]
-            if row["sample"] < settings.samples and row["token_ids"] and is_first:
-                rows.append(
-                    {
-                        **about,
-                        "request": row["sample"],
-                        "continuation_token_ids": row["token_ids"],
-                    }
-                )
-                place = about["document"], row["sample"]
-                logprobs[place] = np.asarray(row[_LOGPROBS], np.float64)
-    rows.sort(key=lambda row: (row["document"], row["request"]))
-    keys = [unit.key for unit in work.generation]
-    key = digest("texts", VERSION, keys, settings.samples)
-    header = PromptSetHeader(
-        task=f"{work.checkpoint.name}-{prompts.header.task}",
-        kind="loglikelihood",
-        documents=len({row["document"] for row in rows}),
-    )
-    table = PromptSet(header, pa.Table.from_pylist(rows, schema=PROMPTS)).to_table()
-    store.write("prompts", key, table)
-    return _Texts(work.checkpoint, prompts.header.task, key, PromptSet.from_table(table), logprobs)
-
-
-_LOGPROBS = "token_logprobs_nats"
-
-
 # --- judged by the others ---------------------------------------------------------------------
 
 
-def _vocabularies(session: Session) -> dict[str, str]:
-    """A digest of each checkpoint's vocabulary; those that cannot be read have failed before."""
-    found = {}
-    for checkpoint in session.evaluation.checkpoints:
-        if checkpoint.name in session.prints:
-            try:
-                found[checkpoint.name] = vocabulary_digest(checkpoint.tokenizer_directory)
-            except CheckpointError as error:
-                session.fail(Failure(checkpoint.name, "", "distances", str(error)))
-    return found
-
-
 def _judge(
-    session: Session, texts: Sequence[_Texts], vocabularies: Mapping[str, str]
+    session: Session, texts: Sequence[TextSet], methods: Mapping[Pair, Method | None]
 ) -> dict[tuple[str, str], Work]:
     """The work of each (text set's key, judge), done where it could be."""
-    evaluation = session.evaluation
-    prepared = [
-        Prepared(judge, _planned(session, judge, one))
-        for judge in evaluation.checkpoints
-        for one in texts
-        if judge.name != one.source.name
-        and judge.name in vocabularies
-        and vocabularies[judge.name] == vocabularies.get(one.source.name)
-    ]
+    exact = {source for (source, _), method in methods.items() if method == "exact"}
+    prepared = []
+    for judge in session.evaluation.checkpoints:
+        for one in texts:
+            source = one.source.name
+            method = methods.get((source, judge.name))
+            if source == judge.name and source in exact:
+                method = "exact"
+            if method:
+                planned = _planned(session, judge, one, distributions=method == "exact")
+                prepared.append(Prepared(judge, planned))
     plan = session.plan_prepared(prepared)
     session.execute(replace(plan, work=()))
     return {
         (work.planned.prompt_set, work.checkpoint.name): work
         for work in plan.work
-        if all(session.store.has("generation", unit.key) for unit in work.generation)
+        if _is_stored(session, work)
     }
 
 
-def _planned(session: Session, judge: Checkpoint, texts: _Texts) -> PlannedTask:
+def _is_stored(session: Session, work: Work) -> bool:
+    return all(session.store.has("generation", unit.key) for unit in work.generation)
+
+
+def _planned(
+    session: Session, judge: Checkpoint, texts: TextSet, *, distributions: bool
+) -> PlannedTask:
+    """What a judge is asked; whole distributions that are stored hold what is sampled too."""
     (task,) = [t for t in session.evaluation.tasks if t.task.name == texts.task]
-    positions = session.prints[judge.name].positions
-    return PlannedTask(
+    evaluation, prints = session.evaluation, session.prints[judge.name]
+    planned = PlannedTask(
         task.task,
         task.settings,
         texts.key,
@@ -233,8 +229,13 @@ def _planned(session: Session, judge: Checkpoint, texts: _Texts) -> PlannedTask:
         "",
         {},
         0,
-        token_limit(positions, session.evaluation, "loglikelihood"),
+        token_limit(prints.positions, evaluation, "loglikelihood"),
+        distributions=True,
     )
+    identity = evaluation.engine.identity(evaluation.engine_settings)
+    if distributions or _is_stored(session, plan_work(judge, prints, planned, identity)):
+        return planned
+    return replace(planned, distributions=False)
 
 
 # --- measured ---------------------------------------------------------------------------------
@@ -251,26 +252,11 @@ class _Item:
     samples: int
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """One sample, token by token, under its writer and its judge."""
-
-    texts: _Texts
-    row: int
-    sample: int
-    source: Array
-    target: Array
-
-    @property
-    def nats(self) -> float:
-        return log_ratios(self.source, self.target)
-
-
 def _measure(
     session: Session,
-    texts: Sequence[_Texts],
+    texts: Sequence[TextSet],
     judged: Mapping[tuple[str, str], Work],
-    vocabularies: Mapping[str, str],
+    methods: Mapping[Pair, Method | None],
     settings: DistanceSettings,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     lineage = session.evaluation.lineage
@@ -278,47 +264,37 @@ def _measure(
     divergent: list[dict[str, Any]] = []
     names = [checkpoint.name for checkpoint in session.evaluation.checkpoints]
     for source, target in itertools.permutations(names, 2):
-        relation = _relation(lineage, source, target)
+        relation, method = _relation(lineage, source, target), methods.get((source, target))
         common = {
             "lineage": lineage.name,
             "source": source,
             "target": target,
             "relation": relation,
+            "method": method,
         }
         items: dict[str, list[_Item]] = {}
         for one in texts:
-            work = judged.get((one.key, target))
-            if one.source.name == source and work is not None:
-                samples = list(_samples(one, work, session.store))
+            work, own = judged.get((one.key, target)), judged.get((one.key, source))
+            if one.source.name == source and work and (own or method == "sampled"):
+                whole = own if method == "exact" else None
+                samples = list(judged_samples(one, work, whole, session.store))
                 items[one.task] = list(_items(one, samples))
                 if relation == "child":
-                    divergent += _most_divergent(common, one, samples)
-        if items:
+                    edge = {"lineage": lineage.name, "source": source, "target": target}
+                    divergent += [{**edge, **row} for row in most_divergent(one, samples)]
+        if not all(math.isfinite(item.nats) for found in items.values() for item in found):
+            rows.append({**common, **_undefined(INFINITE)})
+        elif items:
             rows += _rows(common, items, settings)
-        elif vocabularies.get(source) != vocabularies.get(target):
+        elif (source, target) in methods and method is None:
             rows.append({**common, **_undefined("another vocabulary: its tokens are not these")})
     return rows, divergent
 
 
-def _samples(texts: _Texts, work: Work, store: UnitStore) -> Iterator[_Sample]:
-    prompts = texts.prompts
-    places = list(
-        zip(prompts.rows["document"].to_pylist(), prompts.rows["request"].to_pylist(), strict=True)
-    )
-    for unit in work.generation:
-        first = int(prompts.document_starts[unit.first_document])
-        table = store.read("generation", unit.key, ["row", _LOGPROBS])
-        for row, logprobs in zip(*(column.to_pylist() for column in table), strict=True):
-            if logprobs:
-                at = first + row
-                source = texts.logprobs[places[at]]
-                yield _Sample(texts, at, places[at][1], source, np.asarray(logprobs, np.float64))
-
-
-def _items(texts: _Texts, samples: Sequence[_Sample]) -> Iterator[_Item]:
+def _items(texts: TextSet, samples: Sequence[Sample]) -> Iterator[_Item]:
     rows = texts.prompts.rows
     items, clusters = rows["item"].to_pylist(), rows["cluster"].to_pylist()
-    by_item: dict[str, list[_Sample]] = {}
+    by_item: dict[str, list[Sample]] = {}
     for sample in samples:
         by_item.setdefault(items[sample.row], []).append(sample)
     for found in by_item.values():
@@ -352,7 +328,6 @@ def _rows(
             "scope": scope,
             "task": task,
             "tasks": len({item.task for item in found}),
-            "method": "sampled",
             **_estimates(measured),
             "level": settings.level,
             "items": len(found),
@@ -413,35 +388,3 @@ def _ancestors(lineage: Lineage, name: str) -> set[str]:
             found.add(parent)
             waiting += lineage.by_name[parent].parents
     return found
-
-
-def _most_divergent(
-    common: Mapping[str, Any], texts: _Texts, samples: Sequence[_Sample]
-) -> Iterator[dict[str, Any]]:
-    """The samples that the parent finds least likely against their writer, one of an item."""
-    from ptharness.tokenizer import decode, load_tokenizer
-
-    rows = texts.prompts.rows
-    items, ids, prompts = rows["item"].to_pylist(), rows["continuation_token_ids"], rows["prompt"]
-    ordered = sorted(samples, key=lambda sample: -sample.nats)
-    chosen: dict[str, _Sample] = {}
-    for sample in ordered:
-        chosen.setdefault(items[sample.row], sample)
-    if not chosen:
-        return
-    tokenizer = load_tokenizer(texts.source.tokenizer_directory)
-    for item, sample in itertools.islice(chosen.items(), MOST_TEXTS):
-        tokens = [[token] for token in ids[sample.row].as_py()]
-        yield {
-            "lineage": common["lineage"],
-            "source": common["source"],
-            "target": common["target"],
-            "task": texts.task,
-            "item": item,
-            "sample": sample.sample,
-            "prompt": prompts[sample.row].as_py(),
-            "nats": sample.nats,
-            "tokens": decode(tokenizer, tokens, skip_special_tokens=False),
-            "source_logprobs_nats": sample.source,
-            "target_logprobs_nats": sample.target,
-        }

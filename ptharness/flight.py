@@ -186,7 +186,15 @@ def unit_requests(
                 )
             )
         elif unit.kind == "loglikelihood":
-            asked.append(ScoreRequest(index, tuple(prompt), tuple(continuation), unit.checkpoint))
+            asked.append(
+                ScoreRequest(
+                    index,
+                    tuple(prompt),
+                    tuple(continuation),
+                    unit.checkpoint,
+                    unit.distributions,
+                )
+            )
         else:
             asked += [
                 ScoreRequest(index + part, *window, unit.checkpoint)
@@ -224,6 +232,7 @@ def _rows_of(
     """Rows of `schema.GENERATIONS`."""
     if isinstance(result, Scored):
         values = np.asarray(result.token_logprobs_nats, dtype=np.float32)
+        whole = result.distributions_nats
         return [
             {
                 "row": row,
@@ -231,6 +240,7 @@ def _rows_of(
                 "token_ids": [],
                 "token_logprobs_nats": values.tolist(),
                 "greedy": result.greedy,
+                "distributions_nats": None if whole is None else whole.ravel(),
             }
         ]
     return [

@@ -48,7 +48,7 @@ class PlannedTask:
     """A task for one checkpoint: its prompts and how samples are drawn.
 
     `limit` are the tokens that a request may have, prompt and completion together; None where
-    nothing bounds them.
+    nothing bounds them. `distributions` asks for those over the whole vocabulary, of continuations.
     """
 
     task: Task
@@ -61,6 +61,7 @@ class PlannedTask:
     protocol_card: Mapping[str, object]
     seed: int
     limit: int | None = None
+    distributions: bool = False
 
     @property
     def max_tokens(self) -> int:
@@ -236,6 +237,8 @@ def _generation_unit(
         drawing = (asdict(planned.sampling), prints.stop_token_ids, stream, block)
     if limit is not None:
         drawing = (*drawing, "limit", limit)
+    if planned.distributions:
+        drawing = (*drawing, "distributions")
     return GenerationUnit(
         key=digest("generation", KEY_VERSION, model, prompts_key, drawing, dict(engine_identity)),
         checkpoint=checkpoint.name,
@@ -251,6 +254,7 @@ def _generation_unit(
         stop_token_ids=prints.stop_token_ids,
         stream=stream,
         limit=limit,
+        distributions=planned.distributions,
     )
 
 
@@ -262,11 +266,16 @@ def sampling_of(prompts: PromptSet, overrides: Mapping[str, object]) -> Sampling
 
 
 def make_plan(
-    work: Sequence[Work], prints: Mapping[str, CheckpointPrint], done: Collection[str]
+    work: Sequence[Work],
+    prints: Mapping[str, CheckpointPrint],
+    done: Collection[str],
+    *,
+    swaps: bool = True,
 ) -> Plan:
     """Order the missing units into jobs: checkpoints that share an engine follow each other.
 
-    Adapters on one base are one job, for an engine of their own.
+    Adapters on one base are one job, for an engine of their own. Without `swaps`, every
+    checkpoint starts one.
     """
     jobs: dict[str, list[GenerationUnit]] = {}
     seen = set(done)
@@ -289,7 +298,7 @@ def make_plan(
             for groups in engines.values()
             for group in groups.values()
         ),
-        engine_starts=len(engines),
+        engine_starts=len(engines) if swaps else sum(map(len, engines.values())),
         needed_tokens=max((needed_tokens(w.planned) for w in work), default=0),
     )
 

@@ -47,10 +47,12 @@ GENERATIONS = pa.schema(
         pa.field("finish_reason", pa.string()),
         pa.field("greedy", pa.bool_()),
         pa.field("seed", pa.int64()),
+        pa.field("distributions_nats", pa.large_list(pa.float32())),
     ]
 )
 """One row per completion, or per scored continuation (`greedy` set, no text); `row` counts
-the prompt set's rows within the unit."""
+the prompt set's rows within the unit. `distributions_nats`: tokens x vocabulary, row by row, where
+they were asked for."""
 
 _METRIC_VALUES = pa.list_(
     pa.field(

@@ -32,7 +32,8 @@ class GenerationUnit:
     `stream` is what the random streams are derived from beside prompt and block: root seed,
     weights' digest, replicate. `documents` counts from `first_document`, `samples` from
     `first_sample`. `limit` are the tokens that a request may have where that changes anything
-    about these, else None.
+    about these, else None. With `distributions`, continuations are scored over the whole
+    vocabulary.
     """
 
     key: str
@@ -49,6 +50,7 @@ class GenerationUnit:
     stop_token_ids: tuple[int, ...]
     stream: tuple[int | str, ...]
     limit: int | None = None
+    distributions: bool = False
 
     @property
     def completions(self) -> int:

@@ -84,6 +84,7 @@ class Case:
         self.options: dict[str, Any] = {"dtype": "float32"}
         self.needed_tokens: int | None = None
         self.context: int | None = None
+        self.distributions = False
 
     def work(self) -> Work:
         planned = PlannedTask(
@@ -97,6 +98,7 @@ class Case:
             {},
             self.seed,
             self.context,
+            self.distributions,
         )
         settings = EngineSettings("vllm", self.options, self.needed_tokens)
         return plan_work(
@@ -183,6 +185,7 @@ GENERATED_AGAIN: Mapping[str, Callable[[Case], None]] = {
     "max tokens": sampling(max_tokens=7),
     "stop strings": sampling(stop=("END",)),
     "special tokens": sampling(skip_special_tokens=False),
+    "whole distributions": setting(distributions=True),
     "root seed": setting(seed=1),
     "replicate": lambda case: setattr(case, "checkpoint", replace(case.checkpoint, replicate=1)),
     "engine dtype": setting(options={"dtype": "bfloat16"}),

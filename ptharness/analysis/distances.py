@@ -58,9 +58,12 @@ def log_ratios(source: Floats, target: Floats) -> float:
 def exact_divergence(source: Floats, target: Floats) -> float:
     """Sum over a sample's positions of KL between next-token distributions, in nats.
 
-    Both are log-probabilities of shape (tokens, vocabulary). A token that the source gives no
-    probability adds nothing.
+    Both are log-probabilities of shape (tokens, vocabulary). What the source gives no probability
+    adds nothing; what the target alone gives none makes it infinite.
     """
-    probability = np.exp(source)
-    ratios = np.subtract(source, target, out=np.zeros_like(probability), where=probability > 0)
-    return float((probability * ratios).sum())
+    source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
+    p, q = np.exp(source), np.exp(target)
+    ratios = np.subtract(source, target, out=np.zeros_like(p), where=p > 0)
+    # q - p sums to 0. With it no term is below 0, however log-probabilities are rounded: that of
+    # a token is p (x - 1 - log x) with x = q / p.
+    return float((p * ratios + q - p).sum())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -47,6 +47,13 @@ MOST_IN_A_MATRIX = 8
     metavar="N",
     help="Samples of each document that the others judge.",
 )
+@click.option(
+    "--method",
+    type=click.Choice(["auto", "exact", "sampled"]),
+    default="auto",
+    show_default=True,
+    help="Sums over the vocabulary or log-ratios of the tokens drawn; auto: exact where possible.",
+)
 @click.option("--engine", metavar="NAME", help="Instead of the manifest's engine.")
 @JSON_OPTION
 @click.pass_obj
@@ -58,6 +65,7 @@ def distances(
     checkpoints: str,
     documents: int,
     samples: int,
+    method: Literal["auto", "exact", "sampled"],
     engine: str | None,
     as_json: bool,
 ) -> int:
@@ -66,6 +74,8 @@ def distances(
     Every checkpoint's samples (temperature 1) are scored by all others: the Kullback-Leibler
     divergence KL(A || B), in nats per token, says how much less likely B finds what A says.
     It is 0 between equals, and has a direction. A matrix over L checkpoints costs L swaps.
+    Over a small vocabulary (1,024 tokens at most; engines vllm and lm_eval:hf) both
+    distributions are compared at every token, otherwise the log-probabilities of those drawn.
 
     Writes distances.parquet, and divergent.parquet with the samples on which a child parts most
     from its parent. Samples that `ptharness run` drew at temperature 1 are used again.
@@ -85,7 +95,10 @@ def distances(
     observer = ProgressObserver(Console(stderr=True))
     with observer.showing():
         path, rows, failures = measure_distances(
-            request, DistanceSettings(documents, samples), session.plugins, observer
+            request,
+            DistanceSettings(documents, samples, method=method),
+            session.plugins,
+            observer,
         )
     if as_json:
         failed = [failure.to_json() for failure in failures]
@@ -129,7 +142,9 @@ def _show(rows: list[dict[str, Any]]) -> None:
             for row in edges
         ]
         print_table(("child", "parent", "KL(child || parent)", "KL(parent || child)"), cells)
-    print_text("nats per token by which the judge finds a sample less likely than its writer does")
+    methods = " and ".join(sorted({row["method"] for row in whole if row.get("method")}))
+    told = "nats per token by which the judge finds a sample less likely than its writer does"
+    print_text(f"{told} ({methods})" if methods else told)
     for reason in dict.fromkeys(row["reason"] for row in whole if row.get("reason")):
         pairs = [f"{r['source']} -> {r['target']}" for r in whole if r.get("reason") == reason]
         more = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""

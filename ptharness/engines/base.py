@@ -10,11 +10,22 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from ptharness.errors import CheckpointError
+from ptharness.errors import CheckpointError, EngineError
 from ptharness.lineage import Checkpoint
 from ptharness.protocol import Sampling
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+MOST_DISTRIBUTED = 1024
+"""Tokens of the largest vocabulary whose distributions are taken whole.
+
+Of a token that is 4 KiB in the store, for each judge, and 80 KiB while vLLM hands it over as
+Python objects, of thousands of tokens at once. Models of characters, bytes, or residues are below.
+"""
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,7 @@ class Capabilities:
     of the context that scoring a sequence takes beyond its tokens: 1 where what would follow is
     computed too, -1 where the last token is not even an input. `tokens`: gives
     the tokens of its completions and a log-probability for each; without, it gives text alone.
+    `distributions`: tokens of the largest vocabulary of which `score` gives whole distributions.
     """
 
     reproducible: bool = True
@@ -53,6 +65,7 @@ class Capabilities:
     window: int = 256
     scoring_overhead: int = 1
     tokens: bool = True
+    distributions: int = 0
 
 
 @dataclass(frozen=True)
@@ -116,12 +129,15 @@ class ScoreRequest:
     """The log-likelihood of a continuation after a context, both as token ids.
 
     `checkpoint` names one of several that are loaded side by side; "" is the one that is loaded.
+    `distributions` asks for the whole distribution at each of its tokens too, of an engine whose
+    `capabilities.distributions` cover the vocabulary.
     """
 
     index: int
     context_token_ids: tuple[int, ...]
     continuation_token_ids: tuple[int, ...]
     checkpoint: str = ""
+    distributions: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,11 +145,31 @@ class Scored:
     """Log-probability in nats of each continuation token; greedy if each was the likeliest.
 
     An engine without `capabilities.tokens` may give their sum alone, as one value.
+    `distributions_nats`, where asked for: log-probabilities at temperature 1 of every token that
+    the softmax ranges over (padding included), by token id, where each token of the continuation
+    was predicted; shape (tokens, vocabulary).
     """
 
     index: int
     token_logprobs_nats: tuple[float, ...]
     greedy: bool
+    distributions_nats: npt.NDArray[np.float32] | None = field(default=None, compare=False)
+
+
+def vocabulary_size(config: Mapping[str, Any]) -> int:
+    """Tokens that a model's softmax ranges over, as its config names them; 0 if it does not."""
+    inner = config.get("text_config")
+    size = (inner if inner and isinstance(inner, dict) else config).get("vocab_size")
+    return size if type(size) is int and size > 0 else 0
+
+
+def check_distributed(request: ScoreRequest, vocabulary: int) -> None:
+    """Raise `EngineError` for a request for whole distributions over too many tokens."""
+    if request.distributions and not 0 < vocabulary <= MOST_DISTRIBUTED:
+        raise EngineError(
+            f"request {request.index}: distributions over {vocabulary} tokens are not given, "
+            f"those over 1 to {MOST_DISTRIBUTED} are"
+        )
 
 
 class Engine(ABC):

@@ -2,7 +2,8 @@
 
 Its completions are a function of the weight files' bytes, the prompt, the seed and the sample's
 number, so two checkpoints differ, a rerun agrees, and the order of requests does not matter. A
-token's log-probability is a function of the weights and of all tokens up to it.
+token's log-probability is a function of the weights and of all tokens up to it; in a whole
+distribution the other tokens share the rest equally.
 Worked example: `engine: {name: fake, success: 0.7, answer: "42"}` answers "42" to about 70 % of
 samples and noise to the others. It is never a default.
 """
@@ -15,10 +16,14 @@ import math
 import os
 import random
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+import numpy.typing as npt
+
 from ptharness.engines.base import (
+    MOST_DISTRIBUTED,
     Capabilities,
     Completion,
     Engine,
@@ -28,9 +33,11 @@ from ptharness.engines.base import (
     LoadReport,
     Scored,
     ScoreRequest,
+    check_distributed,
+    vocabulary_size,
 )
 from ptharness.errors import CheckpointError, EngineError, near_misses
-from ptharness.fingerprint import tensor_shapes, weight_files, weights_digest
+from ptharness.fingerprint import read_config, tensor_shapes, weight_files, weights_digest
 from ptharness.lineage import Checkpoint
 
 CHARACTERS = "0123456789abcdefghijklmnopqrstuvwxyz "
@@ -49,7 +56,9 @@ class FakeEngine(Engine):
     """Pseudo-random completions; a `fake.json` in a checkpoint's folder overrides options."""
 
     name: ClassVar[str] = "fake"
-    capabilities: ClassVar[Capabilities] = Capabilities(swaps=True, adapters=True, window=8)
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        swaps=True, adapters=True, window=8, distributions=MOST_DISTRIBUTED
+    )
 
     def __init__(self, settings: EngineSettings) -> None:
         super().__init__(settings)
@@ -118,7 +127,9 @@ class FakeEngine(Engine):
             context, wanted = request.context_token_ids, request.continuation_token_ids
             likeliest = tuple(ord(character) for character in self._text(context, ()))
             greedy = wanted == likeliest[: len(wanted)]
-            yield Scored(request.index, self._logprobs(context, wanted), greedy)
+            logprobs = self._logprobs(context, wanted)
+            whole = self._distributions(request, logprobs) if request.distributions else None
+            yield Scored(request.index, logprobs, greedy, whole)
 
     def _before_result(self) -> None:
         if self._checkpoint is None:
@@ -159,6 +170,17 @@ class FakeEngine(Engine):
             -self._random(every[: len(context) + i + 1]).expovariate(1.0)
             for i in range(len(token_ids))
         )
+
+    def _distributions(
+        self, request: ScoreRequest, logprobs: Sequence[float]
+    ) -> npt.NDArray[np.float32]:
+        assert self._checkpoint is not None
+        vocabulary = vocabulary_size(read_config(self._checkpoint.directory))
+        check_distributed(request, vocabulary)
+        chosen = np.exp(logprobs)[:, None]
+        every = np.log1p(-chosen) - math.log(vocabulary - 1) + np.zeros(vocabulary)
+        every[np.arange(len(logprobs)), list(request.continuation_token_ids)] = logprobs
+        return np.asarray(every, np.float32)
 
     def _random(self, *parts: Any) -> random.Random:
         return random.Random(repr((self._digest, parts)))

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from ptharness.engines import adapters, lm_eval_options, preflight
 from ptharness.engines.base import (
+    MOST_DISTRIBUTED,
     Capabilities,
     Completion,
     Engine,
@@ -25,6 +26,7 @@ from ptharness.engines.base import (
     LoadReport,
     Scored,
     ScoreRequest,
+    check_distributed,
 )
 from ptharness.engines.devices import gpu_names
 from ptharness.engines.lm_eval_batches import BatchSize, free_memory, windows
@@ -51,7 +53,7 @@ class HfEngine(Engine):
 
     name: ClassVar[str] = f"{PREFIX}hf"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        adapters=True, window=64, scoring_overhead=-1
+        adapters=True, window=64, scoring_overhead=-1, distributions=MOST_DISTRIBUTED
     )
 
     def __init__(self, settings: EngineSettings) -> None:
@@ -228,16 +230,20 @@ class HfEngine(Engine):
         self._check_tokens(
             request.index, request.context_token_ids + request.continuation_token_ids
         )
+        check_distributed(request, self._vocabulary())
         if len(model_input(request)) > self._limit:
             raise EngineError(
                 f"request {request.index}: {len(model_input(request)) + 1} tokens do not fit the "
                 f"model's {self._limit}; shorten them or raise engine.max_length"
             )
 
+    def _vocabulary(self) -> int:
+        return int(self._lm.model.get_input_embeddings().num_embeddings)
+
     def _check_tokens(self, index: int, token_ids: tuple[int, ...]) -> None:
         if not token_ids:
             raise EngineError(f"request {index}: the prompt is empty")
-        vocabulary = self._lm.model.get_input_embeddings().num_embeddings
+        vocabulary = self._vocabulary()
         if max(token_ids) >= vocabulary or min(token_ids) < 0:
             raise EngineError(
                 f"request {index}: token {max(token_ids)} is not one of the model's "

@@ -64,5 +64,7 @@ def _results(lm: Any, group: Group, logits: Any) -> list[Scored]:
                 "engine.dtype: float32 or bfloat16"
             )
         greedy = bool((likeliest[-count:] == wanted).all())
-        results.append(Scored(request.index, tuple(values.tolist()), greedy))
+        # float32 also where the softmax is not: what is stored has one width.
+        whole = logprobs[-count:].float().cpu().numpy() if request.distributions else None
+        results.append(Scored(request.index, tuple(values.tolist()), greedy, whole))
     return results

@@ -12,10 +12,12 @@ import gc
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any, ClassVar
 
 from ptharness.engines import preflight, swap, vllm_lora, vllm_options, vllm_start
 from ptharness.engines.base import (
+    MOST_DISTRIBUTED,
     Capabilities,
     Engine,
     EngineSettings,
@@ -45,7 +47,12 @@ class VllmEngine(Engine):
 
     name: ClassVar[str] = "vllm"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        swaps=True, adapters=True, side_by_side=SLOTS, window=256, scoring_overhead=0
+        swaps=True,
+        adapters=True,
+        side_by_side=SLOTS,
+        window=256,
+        scoring_overhead=0,
+        distributions=MOST_DISTRIBUTED,
     )
 
     def __init__(self, settings: EngineSettings) -> None:
@@ -193,11 +200,13 @@ class VllmEngine(Engine):
         with _Counted(self):
             engine, window = running.llm.llm_engine, self.capabilities.window
             checked = map(running.checked, requests)
-            for ask, output in stream(engine, asks(checked, running.block), window, arguments):
-                if ask.is_whole(output.num_cached_tokens or 0):
-                    yield from answers.add(ask, output)
-                else:
-                    again.append(ask.without_cache())
+            # In one batch with others, vLLM answers a request for whole distributions as theirs.
+            for _, alike in groupby(checked, key=lambda request: request.distributions):
+                for ask, output in stream(engine, asks(alike, running.block), window, arguments):
+                    if ask.is_whole(output.num_cached_tokens or 0):
+                        yield from answers.add(ask, output)
+                    else:
+                        again.append(ask.without_cache())
             for ask, output in stream(engine, again, window, arguments):
                 yield from answers.add(ask, output)
 

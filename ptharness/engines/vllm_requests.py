@@ -50,7 +50,10 @@ def sampling_parameters(request: GenerateRequest) -> Any:
 
 def scoring_parameters(ask: Ask) -> Any:
     """vLLM's parameters for a log-likelihood: of prompt tokens with their ranks, if any are
-    scored, and of the wanted tokens after the prompt."""
+    scored, and of the wanted tokens after the prompt; or of all tokens in both places.
+
+    vLLM answers wrongly where both kinds are in one batch.
+    """
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -59,8 +62,9 @@ def scoring_parameters(ask: Ask) -> Any:
         max_tokens=1,
         ignore_eos=True,
         detokenize=False,
-        prompt_logprobs=0 if ask.scored else None,
-        logprob_token_ids=list(ask.wanted),
+        prompt_logprobs=(-1 if ask.distributions else 0) if ask.scored else None,
+        logprobs=-1 if ask.distributions else None,
+        logprob_token_ids=None if ask.distributions else list(ask.wanted),
         flat_logprobs=True,
         skip_reading_prefix_cache=not ask.cached,
         output_kind=RequestOutputKind.FINAL_ONLY,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ptharness.engines.base import GenerateRequest, ScoreRequest
+from ptharness.engines.base import GenerateRequest, ScoreRequest, check_distributed
 from ptharness.engines.preflight import Files
 from ptharness.engines.vllm_room import Room
 from ptharness.errors import EngineError
@@ -93,5 +93,6 @@ class Running:
         # Of the last token nothing is computed.
         self.check_fits(request.index, (context + rest)[:-1])
         self.check_fits(request.index, rest[-1:])
+        check_distributed(request, self.vocabulary)
         self.served_for(request)
         return request

@@ -6,7 +6,8 @@ and those of chosen tokens at the position after it for next to nothing. So
 - a context that several continuations share is asked once, for the first token of each: choices
   of one token need nothing else;
 - a longer continuation is asked with its context in front, of which the prefix cache holds whole
-  blocks, and without its last token, which is asked for at the position after it.
+  blocks, and without its last token, which is asked for at the position after it;
+- whole distributions are asked for each request on its own, computed from its beginning.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ptharness.engines.base import Scored, ScoreRequest
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 MOST_WANTED = 128
 """Tokens that vLLM reports of one position (`MAX_LOGPROB_TOKEN_IDS`)."""
@@ -28,7 +33,8 @@ class Ask:
     tokens after it.
 
     `requests` are those that it answers in part; of `place`, the first of their tokens that it
-    answers. `cached` is False where the prefix cache must not be read.
+    answers. `cached` is False where the prefix cache must not be read. `distributions` are asked
+    for of all tokens, not only of these.
     """
 
     requests: tuple[ScoreRequest, ...]
@@ -37,6 +43,7 @@ class Ask:
     wanted: tuple[int, ...]
     place: int
     cached: bool = True
+    distributions: bool = False
 
     def is_whole(self, cached_tokens: int) -> bool:
         """Whether nothing that it asks for came from the prefix cache, which has no logits."""
@@ -52,8 +59,13 @@ def asks(requests: Iterable[ScoreRequest], block: int | None) -> Iterator[Ask]:
 
     `block` are the tokens that the prefix cache keeps as one, None where there is no cache.
     """
-    by_context = groupby(requests, key=lambda r: (r.checkpoint, r.context_token_ids))
-    for (_, context), group in by_context:
+    by_context = groupby(
+        requests, key=lambda r: (r.checkpoint, r.context_token_ids, r.distributions)
+    )
+    for (_, context, distributions), group in by_context:
+        if distributions:
+            yield from map(_whole, group)
+            continue
         members = list(group)
         is_kept = block is not None and len(context) >= block
         first = [m for m in members if is_kept or len(m.continuation_token_ids) == 1]
@@ -69,6 +81,19 @@ def asks(requests: Iterable[ScoreRequest], block: int | None) -> Iterator[Ask]:
                     wanted=rest[-1:],
                     place=place,
                 )
+
+
+def _whole(request: ScoreRequest) -> Ask:
+    rest = request.continuation_token_ids
+    return Ask(
+        (request,),
+        request.context_token_ids + rest[:-1],
+        scored=len(rest) - 1,
+        wanted=rest[-1:],
+        place=0,
+        cached=False,
+        distributions=True,
+    )
 
 
 def _first_tokens(context: tuple[int, ...], members: Sequence[ScoreRequest]) -> Iterator[Ask]:
@@ -92,6 +117,9 @@ class Answers:
 
     def add(self, ask: Ask, output: Any) -> Iterator[Scored]:
         """Take vLLM's output for an ask; yield the results that it completes."""
+        if ask.distributions:
+            yield _distributed(ask.requests[0], output)
+            return
         prompt = output.prompt_logprobs
         completion = output.outputs[0]
         after = dict(zip(completion.logprobs.token_ids, completion.logprobs.logprobs, strict=True))
@@ -110,3 +138,32 @@ class Answers:
                 del self._partial[request.index]
                 logprobs = tuple(value for value in found.logprobs if value is not None)
                 yield Scored(request.index, logprobs, found.greedy)
+
+
+def _distributed(request: ScoreRequest, output: Any) -> Scored:
+    import numpy as np
+
+    rest, completion = request.continuation_token_ids, output.outputs[0]
+    parts = [_by_token(completion.logprobs, 1)]
+    if len(rest) > 1:
+        parts.insert(0, _by_token(output.prompt_logprobs, len(rest) - 1))
+    distributions = np.concatenate(parts)
+    chosen = distributions[np.arange(len(rest)), rest]
+    greedy = bool((chosen == distributions.max(-1)).all())
+    return Scored(request.index, tuple(chosen.tolist()), greedy, distributions)
+
+
+def _by_token(reported: Any, positions: int) -> npt.NDArray[np.float32]:
+    """The last positions of vLLM's flat report, in the order of token ids.
+
+    Of each it holds the token that is there, and then all of the vocabulary, the likeliest first.
+    """
+    import numpy as np
+
+    starts = reported.start_indices[-positions:]
+    width = reported.end_indices[-1] - starts[-1]
+    ids = np.asarray(reported.token_ids[starts[0] :], np.int64).reshape(positions, width)[:, 1:]
+    values = np.asarray(reported.logprobs[starts[0] :], np.float32).reshape(positions, width)
+    found = np.empty(ids.shape, np.float32)
+    np.put_along_axis(found, ids, values[:, 1:], axis=1)
+    return found

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ptharness.engines.adapters import MERGE
-from ptharness.engines.base import EngineSettings
+from ptharness.engines.base import MOST_DISTRIBUTED, EngineSettings, vocabulary_size
 from ptharness.engines.devices import gpu_names
 from ptharness.engines.preflight import Files, stored_dtype
 from ptharness.engines.vllm_room import Room, batch_on_cpu
@@ -17,6 +17,9 @@ from ptharness.fingerprint import position_limit
 
 FLOOR_TOKENS = 256
 KV_CACHE_BYTES_ON_CPU = 1 << 30
+FEWEST_REPORTED = 20
+"""Tokens of one position that vLLM reports without being told to (`max_logprobs`)."""
+
 EAGER_BELOW_PARAMETERS = 200_000_000
 """Smaller models start without compilation and CUDA graphs: that takes longer than they do."""
 
@@ -90,6 +93,8 @@ def engine_arguments(
         "skip_tokenizer_init": True,
         "generation_config": "vllm",
         "logprobs_mode": "raw_logprobs",
+        # More than its default only allows for requests that ask for more.
+        **_whole_distributions(files),
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
     }
@@ -151,6 +156,11 @@ def start(files: Files, settings: EngineSettings, room: Room | None = None) -> A
         raise CheckpointError(
             f"{files.directory}: vLLM cannot serve {served}: {reason}{remedy}"
         ) from error
+
+
+def _whole_distributions(files: Files) -> dict[str, int]:
+    vocabulary = vocabulary_size(files.config)
+    return {"max_logprobs": vocabulary} if FEWEST_REPORTED < vocabulary <= MOST_DISTRIBUTED else {}
 
 
 def _parameters(files: Files) -> int:

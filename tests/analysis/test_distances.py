@@ -95,6 +95,20 @@ def test_impossible_tokens_of_the_source_add_nothing() -> None:
     assert exact_divergence(source, target) == pytest.approx(np.log(2))
 
 
+def test_what_the_target_rules_out_is_infinite() -> None:
+    source = np.log(np.array([[0.5, 0.5]]))
+    with np.errstate(divide="ignore"):
+        assert exact_divergence(source, np.log(np.array([[1.0, 0.0]]))) == np.inf
+
+
+def test_rounded_log_probabilities_give_nothing_below_zero() -> None:
+    generator = np.random.default_rng(4)
+    for _ in range(50):
+        source = logprobs(generator, spread=5.0)
+        target = source + generator.normal(0, 1e-6, source.shape)
+        assert exact_divergence(source.astype(np.float32), target.astype(np.float32)) >= 0
+
+
 def test_no_item_is_an_error() -> None:
     with pytest.raises(ValueError, match="no item"):
         divergence([], [], [], [])

@@ -97,3 +97,32 @@ def reference_greedy(directory: Path, context: tuple[int, ...], count: int) -> t
             logits = reference(directory)(torch.tensor([tokens])).logits[0, -1]
             tokens.append(int(logits.argmax()))
     return tuple(tokens[len(context) :])
+
+
+def assert_distributions_equal_transformers(engine: Engine, directory: Path) -> None:
+    """Of every token of the vocabulary, at every position, among requests that ask for less."""
+    import torch
+
+    context, rest = PROMPTS[3], (9, 8, 7, 6)
+    long = (1, *(6 + (i * i) % 40 for i in range(200)))
+    pairs = [(context, rest), (context, rest[:1]), (context, rest), (long, rest), (long, rest[:2])]
+    requests = [
+        ScoreRequest(i, *pairs[i % 5], distributions=i % 10 >= 5 or i > 20) for i in range(30)
+    ]
+    scored = ask_scores(engine, requests)
+    assert sorted(scored) == list(range(30))
+    for request in requests:
+        asked, wanted = request.context_token_ids, request.continuation_token_ids
+        logprobs, greedy = reference_logprobs(directory, asked, wanted)
+        result = scored[request.index]
+        assert result.token_logprobs_nats == pytest.approx(logprobs, abs=1e-4)
+        assert result.greedy == greedy
+        if not request.distributions:
+            assert result.distributions_nats is None
+            continue
+        with torch.inference_mode():
+            logits = reference(directory)(torch.tensor([asked + wanted])).logits[0]
+        expected = logits.log_softmax(-1)[len(asked) - 1 : -1].numpy()
+        assert result.distributions_nats is not None
+        assert result.distributions_nats.shape == expected.shape
+        assert abs(result.distributions_nats - expected).max() < 1e-4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ptharness.engines.base import EngineSettings, GenerateRequest, ScoreRequest
@@ -61,6 +62,20 @@ def test_scores_have_one_value_per_token(tmp_path: Path) -> None:
     (scored,) = engine_on(tmp_path).score([ScoreRequest(7, (1, 2), (3, 4, 5))])
     assert scored.index == 7
     assert len(scored.token_logprobs_nats) == 3
+
+
+def test_distributions_agree_with_its_log_probabilities(tmp_path: Path) -> None:
+    engine = engine_on(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"vocab_size": 50}))
+    plain, whole = engine.score(
+        [ScoreRequest(i, (1, 2), (3, 4, 5), distributions=bool(i)) for i in range(2)]
+    )
+    assert plain.distributions_nats is None
+    assert plain.token_logprobs_nats == whole.token_logprobs_nats
+    assert whole.distributions_nats is not None
+    assert whole.distributions_nats.shape == (3, 50)
+    assert np.exp(whole.distributions_nats.astype(float)).sum(1) == pytest.approx(1.0)
+    assert whole.distributions_nats[range(3), (3, 4, 5)] == pytest.approx(plain.token_logprobs_nats)
 
 
 def test_failures_are_planted(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from tests.engines.asking import (
     WARM,
     ask,
     ask_scores,
+    assert_distributions_equal_transformers,
     assert_equals_transformers,
     at,
     reference,
@@ -64,6 +65,11 @@ def test_it_equals_transformers_after_every_load(engine: HfEngine, folder: Path)
         report = engine.load(at(folder / name))
         assert (report.how, report.verified, report.reason) == ("cold", True, "")
         assert_equals_transformers(engine, folder / name)
+
+
+def test_whole_distributions_equal_transformers(engine: HfEngine, folder: Path) -> None:
+    engine.load(at(folder / "two"))
+    assert_distributions_equal_transformers(engine, folder / "two")
 
 
 def test_requests_that_differ_in_their_last_token_are_told_apart(

@@ -25,6 +25,7 @@ from tests.engines.asking import (
     WARM,
     ask,
     ask_scores,
+    assert_distributions_equal_transformers,
     assert_equals_transformers,
     at,
     reference_greedy,
@@ -79,6 +80,11 @@ def test_a_greedy_continuation_is_recognised(engine: VllmEngine, folder: Path) -
         ],
     )
     assert [scores[0].greedy, scores[1].greedy] == [True, False]
+
+
+def test_whole_distributions_equal_transformers(engine: VllmEngine, folder: Path) -> None:
+    engine.load(at(folder / "two"))
+    assert_distributions_equal_transformers(engine, folder / "two")
 
 
 def test_scores_of_cached_text_are_whole(engine: VllmEngine, folder: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from ptharness.engines.base import ScoreRequest
+import pytest
+
+from ptharness.engines.base import MOST_DISTRIBUTED, ScoreRequest, check_distributed
 from ptharness.engines.vllm_score import MOST_WANTED, Ask, asks
+from ptharness.errors import EngineError
 
 LONG, SHORT = tuple(range(40)), (1, 2)
 BLOCK = 32
@@ -54,3 +57,23 @@ def test_what_the_cache_holds_of_a_continuation_is_asked_again() -> None:
     assert ask.is_whole(1)
     assert not ask.is_whole(2)
     assert not ask.without_cache().cached
+
+
+def test_whole_distributions_share_nothing() -> None:
+    requests = [
+        ScoreRequest(0, LONG, (5,)),
+        *(ScoreRequest(i, LONG, (5, 6), distributions=True) for i in (1, 2)),
+    ]
+    shared, *whole = asks(requests, BLOCK)
+    assert not shared.distributions
+    for ask, request in zip(whole, requests[1:], strict=True):
+        assert ask.requests == (request,)
+        assert (ask.token_ids, ask.scored, ask.cached) == ((*LONG, 5), 1, False)
+        assert ask.distributions
+
+
+@pytest.mark.parametrize("vocabulary", [0, MOST_DISTRIBUTED + 1])
+def test_distributions_over_large_vocabularies_are_refused(vocabulary: int) -> None:
+    check_distributed(ScoreRequest(3, LONG, (5,)), vocabulary)
+    with pytest.raises(EngineError, match=f"request 3: .*{vocabulary} tokens"):
+        check_distributed(ScoreRequest(3, LONG, (5,), distributions=True), vocabulary)
