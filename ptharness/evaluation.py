@@ -233,7 +233,8 @@ class Session:
             for unit in w.generation
             if only is not None and unit.task not in only
         }
-        plan = make_plan(work, self.prints, done | left_out)
+        swaps = self.evaluation.engine.capabilities.swaps
+        plan = make_plan(work, self.prints, done | left_out, swaps=swaps)
         cached = {u.key: u.completions for w in work for u in w.generation if u.key in done}
         self.observer.planned(plan, sum(cached.values()))
         return plan

@@ -352,3 +352,13 @@ def test_the_tokenizers_own_end_stops_too(case: Case) -> None:
 
 def test_blocks_are_what_the_constants_say() -> None:
     assert (SAMPLE_BLOCK, SHARD_DOCUMENTS) == (16, 64), "changing these regenerates every unit"
+
+
+def test_an_engine_that_does_not_swap_starts_for_each_checkpoint(case: Case) -> None:
+    first = case.work()
+    other_weights(case)
+    case.checkpoint = replace(case.checkpoint, name="other")
+    work = [first, case.work()]
+    prints = {w.checkpoint.name: read_prints(w.checkpoint) for w in work}
+    assert make_plan(work, prints, ()).engine_starts == 1
+    assert make_plan(work, prints, (), swaps=False).engine_starts == 2
