@@ -1,0 +1,81 @@
+"""Which pairs are measured exactly, and what is refused: with the fake engine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ptharness.distances import DistanceSettings, Method, measure_distances
+from ptharness.engines.fake import FakeEngine
+from ptharness.errors import EngineError
+from ptharness.evaluation import Request
+from ptharness.observer import Observer
+from ptharness.plugins import load_plugins
+from tests.evaluation.conftest import PLUGIN, Toys
+
+
+def pad(toys: Toys, **tokens: int) -> None:
+    """Say in the checkpoints' configs how many tokens they predict."""
+    for name, count in tokens.items():
+        path = toys.folder / "checkpoints" / name / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "vocab_size": count}))
+
+
+def measure(toys: Toys, method: Method = "auto") -> list[dict[str, Any]]:
+    request = Request(toys.folder / "lineage.yaml", toys.out)
+    settings = DistanceSettings(documents=4, samples=2, method=method)
+    _, rows, failures = measure_distances(request, settings, load_plugins([PLUGIN]), Observer())
+    assert not failures
+    return rows
+
+
+def test_each_pair_is_measured_as_exactly_as_it_can_be(toys: Toys) -> None:
+    # The folders' tokenizers do not decode, as texts on which a child parts from its parent would.
+    toys.manifest(", parent: base, method: sft", "", ", parent: sft, method: grpo, step: 3", "")
+    pad(toys, base=128, sft=128, grpo=130)
+    rows = measure(toys)
+    method = {(row["source"], row["target"]): row["method"] for row in rows}
+    assert method == {
+        pair: "exact" if "grpo" not in pair else "sampled"
+        for pair in (
+            *(("base", "sft"), ("base", "grpo"), ("sft", "base")),
+            *(("sft", "grpo"), ("grpo", "base"), ("grpo", "sft")),
+        )
+    }
+    for row in rows:
+        assert row["samples"] == 4 * 2
+        assert row["method"] == "sampled" or row["nats_per_token"] > 0
+    before = toys.units("generation")
+    assert {row["method"] for row in measure(toys, "sampled")} == {"sampled"}
+    assert toys.units("generation") == before, "what is sampled is stored with what is exact"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "told"),
+    [
+        ({}, "names no vocab_size"),
+        ({"base": 128, "sft": 130, "grpo": 128}, "base and sft: .* 128 tokens .* 130"),
+        ({"base": 5000, "sft": 5000, "grpo": 5000}, "5,000 tokens are too large.* 1,024 at most"),
+    ],
+)
+def test_exact_sums_that_cannot_be_had_are_refused(
+    toys: Toys, tokens: dict[str, int], told: str
+) -> None:
+    pad(toys, **tokens)
+    with pytest.raises(EngineError, match=f"{told}.*; choose the method auto or sampled"):
+        measure(toys, "exact")
+    assert not toys.units("generation"), "it is said before anything is generated"
+
+
+def test_an_engine_without_distributions_is_named(
+    toys: Toys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pad(toys, base=128, sft=128, grpo=128)
+    monkeypatch.setattr(
+        FakeEngine, "capabilities", replace(FakeEngine.capabilities, distributions=0)
+    )
+    with pytest.raises(EngineError, match="the fake engine gives no distributions"):
+        measure(toys, "exact")
