@@ -154,7 +154,7 @@ def _show(rows: list[dict[str, Any]]) -> None:
 def _value(row: dict[str, Any] | None, *, interval: bool = False) -> str:
     if row is None or row.get("nats_per_token") is None:
         return "-"
-    text = f"{row['nats_per_token']:.3f}"
+    text = f"{round(row['nats_per_token'], 3) + 0.0:.3f}"  # no -0.000
     if interval and row["nats_per_token_ci_low"] is not None:
         low, high = row["nats_per_token_ci_low"], row["nats_per_token_ci_high"]
         text += f" [{low:.3f}, {high:.3f}]"
