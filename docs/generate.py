@@ -401,8 +401,8 @@ lm-eval's.
 - **Errors.** A scorer that raises, which ends lm-eval, gives a sample that counts 0 and says why.
 - **Documents that do not fit the context** are cut from the left by lm-eval; here they are not
   asked, count as not correct, and are told (`too_long_rate`).
-- **Rolling log-likelihoods** with vLLM have windows two tokens shorter than with `hf`, which
-  matters only to texts longer than the context: vLLM keeps room for a token that it generates.
+- **Rolling log-likelihoods** with vLLM have windows one token shorter than with `hf`, which
+  matters only to texts longer than the context, and is little there; above, `hf` is given the same.
 - **Thoughts.** A stop string within them does not end a completion (`think_end_token`), as in
   lm-eval's `vllm`; its `hf` stops there.
 - **Bootstrap.** Beyond 500 documents, errors without a formula are drawn fewer times than lm-eval

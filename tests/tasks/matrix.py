@@ -32,6 +32,7 @@ class Feature:
     group: str = ""
     keys: Mapping[str, Any] = field(default_factory=dict)
     constant: bool = False
+    windows: bool = False
 
     @property
     def name(self) -> str:

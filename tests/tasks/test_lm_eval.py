@@ -254,11 +254,11 @@ def test_whole_texts_are_one_request_each() -> None:
     assert prompts.header.kind == "loglikelihood_rolling"
     assert not prompts.header.binary
     rows = prompts.rows.to_pylist()
-    assert [row["document"] for row in rows] == list(range(8))
+    assert [row["document"] for row in rows] == list(range(7))
     assert {tuple(row["prompt_token_ids"]) for row in rows} == {(4,)}, "the end-of-sequence token"
     assert rows[0]["prompt"] == ""
     assert rows[0]["continuation"] == rows[0]["gold"] != ""
-    assert [len(row["continuation_token_ids"]) == 0 for row in rows].index(True) == 4
+    assert [len(row["continuation_token_ids"]) == 0 for row in rows].index(True) == 3
     (score,) = scored(loaded, [Document(0, [[(-12.5, False)]])])
     assert set(score.raw) == set(prompts.header.metrics)
     (words, *_) = loaded.aggregate([score])
