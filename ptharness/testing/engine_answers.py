@@ -7,9 +7,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from ptharness.engines.base import ScoreRequest
+import numpy as np
+import pytest
+
+from ptharness.engines.base import ScoreRequest, vocabulary_size
+from ptharness.fingerprint import read_config
 from ptharness.protocol import cut_at_stop
 from ptharness.testing.engine_checks import (
+    CLOSE,
     GREEDY,
     PROMPTS,
     WARM,
@@ -21,7 +26,7 @@ from ptharness.testing.engine_checks import (
     close_to,
     scores_of,
 )
-from ptharness.testing.engine_running import EngineUnderTest
+from ptharness.testing.engine_running import EngineUnderTest, Running
 
 
 class AnswerClauses(EngineUnderTest):
@@ -161,6 +166,39 @@ class AnswerClauses(EngineUnderTest):
         assert close_to(first + rest, total), (
             f"a continuation has {total} nats, and its two parts have {first} and {rest}"
         )
+
+    def test_distributions_agree_with_the_scores(self, one: Asker, running: Running) -> None:
+        most = one.engine.capabilities.distributions
+        vocabulary = vocabulary_size(read_config(running.folders["one"])) if most else 0
+        if not 0 < vocabulary <= most:
+            pytest.skip("it promises no distributions over this vocabulary")
+        requests = [
+            ScoreRequest(i, PROMPTS[i], PROMPTS[i][1 : 2 + i], distributions=i > 1)
+            for i in range(len(PROMPTS))
+        ]
+        scores = scores_of(one.engine, requests)
+        for request in requests:
+            whole, rest = scores[request.index].distributions_nats, request.continuation_token_ids
+            assert (whole is not None) == request.distributions, (
+                f"request {request.index}: distributions are for those that ask for them"
+            )
+            if whole is None:
+                continue
+            assert whole.shape == (len(rest), vocabulary), (
+                f"request {request.index}: distributions of shape {whole.shape} where "
+                f"{len(rest)} tokens are out of {vocabulary}"
+            )
+            total = np.exp(whole.astype(np.float64)).sum(-1)
+            assert np.abs(total - 1).max() < CLOSE, (
+                f"request {request.index}: probabilities sum to {total.tolist()}, not to 1"
+            )
+            values = scores[request.index].token_logprobs_nats
+            found = whole[np.arange(len(rest)), list(rest)].tolist()
+            same = len(found) == len(values) and all(map(close_to, found, values))
+            assert same, (
+                f"request {request.index}: the tokens {rest} have {found} in the distributions, "
+                f"which are by token id, and {list(values)} beside them"
+            )
 
     def test_a_greedy_continuation_is_recognised(self, one: Asker) -> None:
         self._skip_unless_scores(one)

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
+import numpy as np
+
 from ptharness.engines.base import (
     Capabilities,
     Completion,
@@ -487,6 +489,16 @@ class ScoresTwice(Sound):
             yield scored
 
 
+class LikeliestFirst(Sound):
+    """Distributions are by rank, not by token id."""
+
+    def score(self, requests: Iterable[ScoreRequest]) -> Iterator[Scored]:
+        for scored in super().score(requests):
+            whole = scored.distributions_nats
+            ranked = None if whole is None else -np.sort(-whole, axis=1)
+            yield replace(scored, distributions_nats=ranked)
+
+
 class ClosesOnce(Sound):
     """It can be closed, but once."""
 
@@ -518,7 +530,8 @@ class SuiteOfBroken(EngineContract):
 
     def write_checkpoints(self, first: Path, second: Path) -> None:
         for value, folder in enumerate((first, second)):
-            write_safetensors(write_checkpoint(folder) / "model.safetensors", float(value))
+            made = write_checkpoint(folder, vocab_size=128)
+            write_safetensors(made / "model.safetensors", float(value))
 
     def write_adapter(self, folder: Path, base: Path, seed: int) -> None:
         leave_adapter_config(folder, str(base))

@@ -28,7 +28,8 @@ class TestFake(EngineContract):
 
     def write_checkpoints(self, first: Path, second: Path) -> None:
         for value, folder in enumerate((first, second)):
-            write_safetensors(write_checkpoint(folder) / "model.safetensors", float(value))
+            made = write_checkpoint(folder, vocab_size=128)
+            write_safetensors(made / "model.safetensors", float(value))
 
     def write_adapter(self, folder: Path, base: Path, seed: int) -> None:
         leave_adapter_config(folder, str(base))
