@@ -58,6 +58,12 @@ QUANTITIES = {
     "novelty": Quantity(
         ("edges",), "fraction", "Items that the student solves within k and its teacher does not."
     ),
+    "choice_probability": Quantity(
+        ("edges",),
+        "fraction",
+        "Change of the probability of the right choice: softmax of the choices' log-likelihoods, "
+        "no length normalisation.",
+    ),
     "forgetting": Quantity(
         ("edges",), "fraction", "Choices that were right and no longer are, luck taken off."
     ),

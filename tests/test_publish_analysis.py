@@ -81,6 +81,26 @@ def test_choices_are_forgotten_or_come_back(folder: Path) -> None:
     assert "forgetting" not in set(edges[edges.task == "add"].quantity)
 
 
+def test_belief_in_the_right_choice_is_compared_item_by_item(folder: Path) -> None:
+    believed = {"base": 0.2, "sft": 0.5, "grpo": 0.45}
+    for name, start in believed.items():
+        file = folder / "samples" / name / "pick.parquet"
+        table = pq.ParquetFile(file).read()
+        rows = table.to_pylist()
+        for place, row in enumerate(rows):
+            value = start + 0.01 * (place % 5)
+            row["scores"].append({"metric": "choice_probability", "filter": "none", "value": value})
+        pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), file)
+    publish_analysis(Results(folder), SETTINGS)
+    edges = Results(folder).edges
+    found = edges[(edges.quantity == "choice_probability") & (edges.relation == "edge")]
+    found = found.set_index("target")
+    assert set(found.task) == {"pick"}
+    assert found.estimate["sft"] == pytest.approx(0.3)
+    assert found.estimate["grpo"] == pytest.approx(-0.05)
+    assert found.ci_low["sft"] <= 0.3 <= found.ci_high["sft"]
+
+
 def test_damage_is_named(folder: Path) -> None:
     (folder / "samples" / "sft" / "add.parquet").write_bytes(b"PAR1 damaged")
     with pytest.raises(ResultsError, match=r"add\.parquet: cannot be read"):

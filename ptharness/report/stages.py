@@ -33,6 +33,7 @@ NAMES = {
     "amortisation": "share of the gain from more attempts that is amortised",
     "break_even": "attempts of the parent that equal one of the child",
     "crossover": "attempts at which the curves cross",
+    "choice_probability": "belief in the right choice",
     "forgetting": "choices right before and not after, luck taken off",
     "backward_transfer": "choices right after and not before, luck taken off",
 }

@@ -32,7 +32,7 @@ from ptharness.tasks.yaml_sources import (
     read_config,
 )
 
-ADAPTER_VERSION = "1"
+ADAPTER_VERSION = "2"
 """Raised whenever this adapter makes other prompts or scores from the same inputs."""
 
 _LIBRARIES = ("lm_eval", "datasets", "transformers", "jinja2")

@@ -14,6 +14,7 @@ from typing import Any
 
 from ptharness.protocol import cut_at_stop
 from ptharness.tasks.base import Document, Score
+from ptharness.tasks.choice_probability import CHOICE_PROBABILITY, choice_probability
 from ptharness.tasks.lm_eval_build import one_line, quiet
 from ptharness.tasks.lm_eval_prompts import choices_of, item_name, stops_of
 
@@ -115,6 +116,10 @@ class Scorer:
                 to.raw[pair] = pack(value)
             else:
                 to.values[pair] = number
+        if self.task.OUTPUT_TYPE == "multiple_choice":
+            believed = choice_probability(self.task, content, [float(f[0]) for f in filtered])
+            if believed is not None:
+                to.values.setdefault((CHOICE_PROBABILITY, filter_name), believed)
 
     def _as_score(self, index: int, sample: int | None, outcome: _Outcome) -> Score:
         return Score(
