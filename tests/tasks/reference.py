@@ -11,6 +11,8 @@ from typing import Any
 from ptharness.prompts import PromptSet, Template
 from ptharness.tasks.base import Aggregate, Document, LoadedTask
 
+MADE_HERE = ("truncation_rate", "choice_probability")
+"""Metrics that lm-eval does not have."""
 ROOT = Path(__file__).parents[2]
 CHECKPOINT = ROOT / "plugins" / "ptharness_zoo" / "checkpoints" / "sft"
 TASKS = Path(__file__).parent / "data" / "tasks"
@@ -79,8 +81,10 @@ def reported(results: dict[str, Any], task: str) -> dict[tuple[str, str], tuple[
 
 
 def as_table(aggregates: Sequence[Aggregate]) -> dict[tuple[str, str], tuple[float, Any]]:
-    """The same of ours."""
-    return {(a.metric, a.filter): (a.value, a.stderr) for a in aggregates}
+    """The same of ours, as far as lm-eval has it."""
+    return {
+        (a.metric, a.filter): (a.value, a.stderr) for a in aggregates if a.metric not in MADE_HERE
+    }
 
 
 def requests(prompts: PromptSet) -> list[tuple[Any, ...]]:

@@ -21,11 +21,10 @@ from ptharness.results import Results
 from ptharness.tasks.lm_eval import folder_name
 from tests.tasks import few_draws, matrix
 from tests.tasks.matrix import FOLDER, Feature
-from tests.tasks.reference import CHECKPOINT, evaluate, reported, shared_model
+from tests.tasks.reference import CHECKPOINT, MADE_HERE, evaluate, reported, shared_model
 
 FEATURES = matrix.features()
 Table = dict[tuple[str, str], tuple[float, Any]]
-MADE_HERE = ("truncation_rate",)
 
 
 _ENGINES = [
