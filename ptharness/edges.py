@@ -8,18 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ptharness.errors import CheckpointError
-from ptharness.fingerprint import (
-    MOST_CONFIG_BYTES,
-    MOST_TOKENIZER_BYTES,
-    MOST_VOCABULARY_BYTES,
-    file_digest,
-    is_regular,
-    read_config,
-    read_file,
-    read_object,
-    stop_token_ids,
-)
+from ptharness.fingerprint import MOST_TOKENIZER_BYTES, file_digest, read_config
 from ptharness.lineage import Checkpoint
+from ptharness.regular_files import MOST_CONFIG_BYTES, is_regular, read_file, read_object
+from ptharness.stop_tokens import MOST_VOCABULARY_BYTES, stop_token_ids
 
 _TOKENIZER_NOTES = ("padding", "truncation", "version")
 """Parts of tokenizer.json that decide how batches are made, not how text is cut."""

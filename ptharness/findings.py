@@ -10,10 +10,11 @@ from ptharness.discovery.references import FolderIndex, references
 from ptharness.edges import native_differences, shape_differences
 from ptharness.errors import CheckpointError, TaskError
 from ptharness.evidence import same_family
-from ptharness.fingerprint import read_config, tensor_shapes, weight_files
+from ptharness.fingerprint import read_config, weight_files
 from ptharness.methods import Evidence, Method
 from ptharness.registry import Catalogue
 from ptharness.resolve import Evaluation
+from ptharness.safetensors_header import tensor_shapes
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from ptharness.fingerprint import digest
 from ptharness.lineage import Checkpoint
 from ptharness.prompts import PromptSet
 from ptharness.protocol import SAMPLE_BLOCK, SHARD_DOCUMENTS, Sampling, resolve_sampling
+from ptharness.stop_tokens import stop_token_ids
 from ptharness.tasks.base import Task, TaskSettings
 from ptharness.units import (
     DOCUMENT_TIME_LIMIT_S,
@@ -134,7 +135,7 @@ def _read_prints(checkpoint: Checkpoint) -> CheckpointPrint:
         architecture=digest(fingerprint.architecture_config(directory)),
         engine_group=fingerprint.architecture_digest(directory),
         tokenizer=fingerprint.tokenizer_digest(checkpoint.tokenizer_directory),
-        stop_token_ids=fingerprint.stop_token_ids(directory, checkpoint.tokenizer_directory),
+        stop_token_ids=stop_token_ids(directory, checkpoint.tokenizer_directory),
         parameters=fingerprint.parameter_count(directory),
         positions=fingerprint.position_limit(fingerprint.read_config(directory)),
     )

@@ -8,8 +8,8 @@ import pytest
 
 from ptharness.edges import chat_template, native_differences, shape_differences
 from ptharness.errors import CheckpointError
-from ptharness.fingerprint import MOST_CONFIG_BYTES
 from ptharness.lineage import Checkpoint
+from ptharness.regular_files import MOST_CONFIG_BYTES
 from tests.conftest import write_checkpoint
 
 

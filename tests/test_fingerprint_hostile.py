@@ -11,18 +11,20 @@ import pytest
 
 from ptharness.errors import CheckpointError
 from ptharness.fingerprint import (
-    MOST_CONFIG_BYTES,
-    MOST_HEADER_BYTES,
     MOST_TOKENIZER_BYTES,
-    TensorEntry,
     position_limit,
     read_config,
-    safetensors_header,
-    stop_token_ids,
-    tensor_shapes,
     tokenizer_digest,
     weight_files,
 )
+from ptharness.regular_files import MOST_CONFIG_BYTES
+from ptharness.safetensors_header import (
+    MOST_HEADER_BYTES,
+    TensorEntry,
+    safetensors_header,
+    tensor_shapes,
+)
+from ptharness.stop_tokens import stop_token_ids
 
 
 def entry(shape: Any = (2,), offsets: Any = (0, 8), dtype: Any = "F32") -> dict[str, Any]:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from ptharness.discovery.references import MOST_CHARACTERS, FolderIndex
 from ptharness.errors import CheckpointError, ManifestError
-from ptharness.fingerprint import is_regular, weights_digest
+from ptharness.fingerprint import weights_digest
 from ptharness.leftovers import ADAPTER, MOST_ADAPTER_BYTES, read_json
 from ptharness.lineage import Checkpoint
+from ptharness.regular_files import is_regular
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _NO_NAME = re.compile(

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ptharness.errors import CheckpointError, ManifestError
-from ptharness.fingerprint import PICKLE_SUFFIXES, tensor_shapes, weight_files
+from ptharness.fingerprint import PICKLE_SUFFIXES, weight_files
 from ptharness.leftovers import read_json, step_of
+from ptharness.safetensors_header import tensor_shapes
 
 MOST_ENTRIES = 2_000_000
 MOST_DEPTH = 12

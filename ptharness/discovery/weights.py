@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ptharness.errors import CheckpointError
-from ptharness.fingerprint import TensorEntry, digest, safetensors_header, weight_files
+from ptharness.fingerprint import digest, weight_files
+from ptharness.safetensors_header import TensorEntry, safetensors_header
 
 MOST_TENSORS = 48
 MOST_WEIGHTS = 1 << 21

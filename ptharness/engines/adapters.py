@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 
 from ptharness.engines.preflight import DTYPES, Files
 from ptharness.errors import CheckpointError
-from ptharness.fingerprint import PICKLE_SUFFIXES, is_regular, read_object, safetensors_header
+from ptharness.fingerprint import PICKLE_SUFFIXES
+from ptharness.regular_files import is_regular, read_object
+from ptharness.safetensors_header import safetensors_header
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"

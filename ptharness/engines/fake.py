@@ -37,8 +37,9 @@ from ptharness.engines.base import (
     vocabulary_size,
 )
 from ptharness.errors import CheckpointError, EngineError, near_misses
-from ptharness.fingerprint import read_config, tensor_shapes, weight_files, weights_digest
+from ptharness.fingerprint import read_config, weight_files, weights_digest
 from ptharness.lineage import Checkpoint
+from ptharness.safetensors_header import tensor_shapes
 
 CHARACTERS = "0123456789abcdefghijklmnopqrstuvwxyz "
 OPTIONS: Mapping[str, type] = {

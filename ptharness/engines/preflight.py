@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ptharness.errors import CheckpointError
-from ptharness.fingerprint import architecture_config, read_config, tensor_shapes, weight_files
+from ptharness.fingerprint import architecture_config, read_config, weight_files
+from ptharness.safetensors_header import tensor_shapes
 
 INDEX = "model.safetensors.index.json"
 HEAD = "lm_head.weight"
