@@ -18,6 +18,7 @@ from ptharness.errors import TaskError, near_misses
 from ptharness.fingerprint import digest
 from ptharness.prompts import PromptSet, PromptSetHeader, Template
 from ptharness.tasks.base import Aggregate, Document, LoadedTask, Score, Task, TaskSettings
+from ptharness.tasks.choice_probability import CHOICE_PROBABILITY, choice_probability
 from ptharness.tasks.lm_eval_aggregation import aggregate
 from ptharness.tasks.lm_eval_build import build, check_supported, quiet
 from ptharness.tasks.lm_eval_prompts import build_prompts, choices_of
@@ -197,9 +198,20 @@ class LoadedLmEvalTask(LoadedTask):
 
     @cached_property
     def metrics(self) -> tuple[Pair, ...]:
-        """(metric, filter) in the order in which the task reports them."""
+        """(metric, filter) in the order in which the task reports them; what is added, last."""
         filters = [ensemble.name for ensemble in self.task._filters]
-        return tuple((metric, name) for name in filters for metric in self._metric_probe)
+        names = [*self._metric_probe]
+        if self._tells_the_right_choice and CHOICE_PROBABILITY not in names:
+            names.append(CHOICE_PROBABILITY)
+        return tuple((metric, name) for name in filters for metric in names)
+
+    @property
+    def _tells_the_right_choice(self) -> bool:
+        if self.task.OUTPUT_TYPE != "multiple_choice":
+            return False
+        document = self.documents[0]
+        equal = [0.0] * len(choices_of(self.task, document))
+        return choice_probability(self.task, document, equal) is not None
 
     @cached_property
     def _metric_probe(self) -> Mapping[str, Any]:
