@@ -18,6 +18,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from ptharness.engines.base import Scored, ScoreRequest
+from ptharness.errors import EngineError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -148,6 +149,12 @@ def _distributed(request: ScoreRequest, output: Any) -> Scored:
     if len(rest) > 1:
         parts.insert(0, _by_token(output.prompt_logprobs, len(rest) - 1))
     distributions = np.concatenate(parts)
+    if np.isnan(distributions).any():
+        raise EngineError(
+            f"request {request.index}: vLLM gave no log-probability of some tokens where "
+            "distributions were asked for; set engine.dtype: float32 or bfloat16, or choose the "
+            "method sampled"
+        )
     chosen = distributions[np.arange(len(rest)), rest]
     greedy = bool((chosen == distributions.max(-1)).all())
     return Scored(request.index, tuple(chosen.tolist()), greedy, distributions)
@@ -164,6 +171,6 @@ def _by_token(reported: Any, positions: int) -> npt.NDArray[np.float32]:
     width = reported.end_indices[-1] - starts[-1]
     ids = np.asarray(reported.token_ids[starts[0] :], np.int64).reshape(positions, width)[:, 1:]
     values = np.asarray(reported.logprobs[starts[0] :], np.float32).reshape(positions, width)
-    found = np.empty(ids.shape, np.float32)
+    found = np.full(ids.shape, np.nan, np.float32)
     np.put_along_axis(found, ids, values[:, 1:], axis=1)
     return found

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from ptharness.engines.base import MOST_DISTRIBUTED, ScoreRequest, check_distributed
-from ptharness.engines.vllm_score import MOST_WANTED, Ask, asks
+from ptharness.engines.vllm_score import MOST_WANTED, Answers, Ask, asks
 from ptharness.errors import EngineError
 
 LONG, SHORT = tuple(range(40)), (1, 2)
@@ -70,6 +72,24 @@ def test_whole_distributions_share_nothing() -> None:
         assert ask.requests == (request,)
         assert (ask.token_ids, ask.scored, ask.cached) == ((*LONG, 5), 1, False)
         assert ask.distributions
+
+
+def reported(*ids: int) -> SimpleNamespace:
+    """vLLM's flat report of one position: the token there, then all by rank."""
+    values = [-float(token) for token in ids]
+    return SimpleNamespace(start_indices=[0], end_indices=[4], token_ids=ids, logprobs=values)
+
+
+def test_a_distribution_is_by_token_and_whole() -> None:
+    (ask,) = asks([ScoreRequest(0, SHORT, (1,), distributions=True)], BLOCK)
+    output = SimpleNamespace(outputs=[SimpleNamespace(logprobs=reported(1, 2, 0, 1))])
+    (scored,) = Answers().add(ask, output)
+    assert scored.distributions_nats is not None
+    assert scored.distributions_nats.tolist() == [[0.0, -1.0, -2.0]]
+    assert (scored.token_logprobs_nats, scored.greedy) == ((-1.0,), False)
+    output.outputs[0].logprobs = reported(1, 2, 0, 2)
+    with pytest.raises(EngineError, match="request 0: vLLM gave no log-probability"):
+        list(Answers().add(ask, output))
 
 
 @pytest.mark.parametrize("vocabulary", [0, MOST_DISTRIBUTED + 1])
