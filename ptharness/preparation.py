@@ -17,6 +17,8 @@ from ptharness.store import UnitStore
 from ptharness.units import Failure, PromptsUnit, ScoringContext
 
 PROMPTS_VERSION = 1
+_IF_SET = ("fewshot_seed", "fewshot_as_multiturn", "think_end_token")
+"""Settings that a protocol card names where they are set."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ def _planned(
         "system_prompt": task.template.system_prompt,
         "metrics": prompts.header.metrics,
         "primary": prompts.header.primary,
+        **{name: value for name in _IF_SET if (value := getattr(task.settings, name)) is not None},
     }
     # Seeds take no part in whether two protocols are comparable.
     protocol = digest({name: value for name, value in card.items() if name != "seed"})[:12]
