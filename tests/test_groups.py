@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from ptharness.cli.summary import summary_json, summary_table
+from ptharness.publish.estimates import interval
 from ptharness.publish.groups import group_table
 from ptharness.report.lineage import read_lineage
 from ptharness.report.tables import Tables
@@ -117,6 +118,48 @@ def test_an_interval_ends_where_those_of_the_tasks_do(end: float, low: Any) -> N
     tables = {"a": pa.Table.from_pylist(known, schema=METRICS)}
     (row,) = group_table([Group("g", ("a",), (Aggregation("acc"),))], tables, TAGS).to_pylist()
     assert (row["stderr"], row["ci_low"]) == (pytest.approx(0.2), low)
+
+
+def unvaried(name: str, size: int, value: float, clusters: int) -> pa.Table:
+    """A task all of whose items are alike, with the interval that it is published with."""
+    found = interval(value, 0.0, constant=True, clusters=clusters, proportion=True)
+    ends = {"ci_low": found.low, "ci_high": found.high, "ci_method": found.method}
+    (row,) = rows(name, size, {("acc", "none"): (value, 0.0)}).to_pylist()
+    return pa.Table.from_pylist([{**row, **ends}], schema=METRICS)
+
+
+@pytest.mark.parametrize(
+    ("values", "by_size", "low", "high"),
+    [
+        ((0.0, 0.0), True, 0.0, 3 / 40),
+        ((1.0, 1.0), True, 1 - 3 / 40, 1.0),
+        # The task of 10 counts as much as the one of 30, and less is known of it.
+        ((0.0, 0.0), False, 0.0, 3 / 10 / 2),
+        ((0.0, 1.0), False, 0.5 - 3 / 30 / 2, 0.5 + 3 / 10 / 2),
+    ],
+)
+def test_where_no_item_varies_an_interval_has_a_width(
+    values: tuple[float, float], by_size: bool, low: float, high: float
+) -> None:
+    sizes = {"few": 10, "many": 30}
+    tables = {
+        name: unvaried(name, size, value, size)
+        for (name, size), value in zip(sizes.items(), values, strict=True)
+    }
+    group = Group("g", tuple(tables), (Aggregation("acc", weight_by_size=by_size),))
+    (row,) = group_table([group], tables, TAGS).to_pylist()
+    assert row["ci_method"] == "rule_of_three"
+    assert (row["ci_low"], row["ci_high"]) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_no_interval_where_it_is_not_known_how_far_it_could_reach() -> None:
+    tables = {
+        "a": unvaried("a", 10, 0.0, 10),
+        "b": rows("b", 10, {("acc", "none"): (0.0, 0.0)}),
+    }
+    (row,) = group_table([Group("g", ("a", "b"), (Aggregation("acc"),))], tables, TAGS).to_pylist()
+    assert (row["value"], row["stderr"]) == (0.0, 0.0)
+    assert (row["ci_low"], row["ci_high"], row["ci_method"]) == (None, None, None)
 
 
 GROUP = Group("both", ("add", "pick"), (Aggregation("exact_match"), Aggregation("acc")))

@@ -263,10 +263,38 @@ def test_all_right_leaves_room_for_doubt(published: Run) -> None:
     assert (row.value, row.stderr, row.ci_high) == (1.0, 0.0, 1.0)
     assert row.ci_low == pytest.approx(1 - 3 / (ADD_DOCUMENTS / 2))
     assert row.ci_method == "rule_of_three"
-    # No proportion: its constant mean of 2 gets no such bound.
+    # No proportion: nobody knows how far another item would be from its constant mean of 2.
     length = metric(published, "grpo", "add", "length", "strict")
-    assert (length.value, length.ci_low, length.ci_method) == (2.0, 2.0, "normal")
+    assert (length.value, length.stderr) == (2.0, 0.0)
+    assert length[["ci_low", "ci_high", "ci_method"]].isna().all()
     assert interval(0.0, 0.0, constant=True, clusters=2, proportion=True).high == 1.0
+    half = interval(0.5, 0.0, constant=False, clusters=30, proportion=True)
+    assert (half.low, half.high, half.method) == (0.4, 0.6, "rule_of_three")
+
+
+def test_where_every_scorer_gave_up_none_right_is_no_certainty(tmp_path: Path) -> None:
+    every = frozenset(("sft", document) for document in range(ADD_DOCUMENTS))
+    run = Run(tmp_path, failing=every, cluster=str)
+    work = run.of("sft", "add")
+    run.generate(work)
+    run.score(work)
+    path = run.store.path("metrics", work.metrics.key)
+    none = {"filter": "strict", "value": 0.0, "stderr": 0.0, "samples": SAMPLES}
+    rows = [{"metric": name, **none} for name in ("exact_match", "length")]
+    pq.write_table(pa.Table.from_pylist(rows, schema=pq.read_schema(path)), path)
+    run.publish(work=[work])
+    row = metric(run, "sft", "add", "exact_match", "strict")
+    assert (row.value, row.n, row.ci_low, row.ci_method) == (
+        0.0,
+        ADD_DOCUMENTS,
+        0.0,
+        "rule_of_three",
+    )
+    assert row.ci_high == pytest.approx(3 / ADD_DOCUMENTS)
+    # Without any value it is not known whether the other metric is a proportion.
+    row = metric(run, "sft", "add", "length", "strict")
+    assert row.value == 0.0
+    assert row[["ci_low", "ci_high", "ci_method"]].isna().all()
 
 
 def test_a_corpus_metric_keeps_its_error_and_says_so(tmp_path: Path) -> None:

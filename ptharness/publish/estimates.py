@@ -14,6 +14,8 @@ FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
 Z_95 = 1.959963984540054
+RULE_OF_THREE = "rule_of_three"
+"""Method of the interval of what is the same on all items."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +45,24 @@ def interval(
 ) -> Interval:
     """The interval around a mean.
 
-    Normal around `value`; that of a proportion ends at 0 and 1. Where all items of a proportion
-    are 0, or all are 1 (`constant`), the normal interval would have no width: the rule of three
-    over clusters takes its place, 3 / G from the end.
+    Normal around `value`; that of a proportion ends at 0 and 1. Where nothing varies (all items
+    alike, `constant`, or a standard error of 0) the normal interval would have no width: of a
+    proportion the rule of three over clusters takes its place, 3 / G on either side, and of
+    another mean the interval is not known.
     """
-    if proportion and constant and clusters:
-        reach = min(1.0, 3 / clusters)
-        low, high = (0.0, reach) if value < 0.5 else (1.0 - reach, 1.0)
-        return Interval(low, high, "rule_of_three")
-    if stderr is None or not math.isfinite(value):
+    if not math.isfinite(value):
+        return Interval()
+    if constant or stderr == 0:
+        return around(value, min(1.0, 3 / clusters)) if proportion and clusters else Interval()
+    if stderr is None:
         return Interval()
     low, high = value - Z_95 * stderr, value + Z_95 * stderr
     if proportion:
         low, high = max(low, 0.0), min(high, 1.0)
     return Interval(low, high, "normal")
+
+
+def around(value: float, below: float, above: float | None = None) -> Interval:
+    """The rule of three's interval of a proportion that does not vary, by how far it reaches."""
+    high = value + (below if above is None else above)
+    return Interval(max(value - below, 0.0), min(high, 1.0), RULE_OF_THREE)

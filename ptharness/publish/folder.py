@@ -31,7 +31,7 @@ from ptharness.schema import CHECKPOINTS, ITEMS, METRICS, SCHEMA_VERSION
 from ptharness.store import UnitStore, remove_leftovers
 from ptharness.units import Failure
 
-PUBLISH_VERSION = 2
+PUBLISH_VERSION = 3
 """Raised when the same units would give other tables."""
 
 

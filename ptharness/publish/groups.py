@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ptharness.publish.estimates import interval
+from ptharness.publish.estimates import RULE_OF_THREE, Interval, around, interval
 from ptharness.schema import METRICS
 from ptharness.tasks.base import Aggregation, Group
 
@@ -63,21 +63,38 @@ def _aggregate(aggregation: Aggregation, rows: Sequence[Row], sizes: Sequence[in
     if value is not None and None not in errors:
         by_size = aggregation.weight_by_size
         stderr = _pooled(errors, sizes) if by_size else math.hypot(*errors) / len(errors)
-    found = None
-    if value is not None:
-        # It ends at 0 and 1 where those of all its tasks do.
-        ends = [row[name] for row in rows for name in ("ci_low", "ci_high")]
-        bounded = all(end is not None and 0 <= end <= 1 for end in ends)
-        found = interval(value, stderr, constant=False, clusters=0, proportion=bounded)
+    found = Interval() if value is None else _interval(value, stderr, rows, weights)
     return {
         "value": value,
         "stderr": stderr,
-        "ci_low": found and found.low,
-        "ci_high": found and found.high,
-        "ci_method": found and found.method,
+        "ci_low": found.low,
+        "ci_high": found.high,
+        "ci_method": found.method,
         "n": sum(sizes),
         "samples": min(row["samples"] for row in rows),
     }
+
+
+def _interval(
+    value: float, stderr: float | None, rows: Sequence[Row], weights: Sequence[int]
+) -> Interval:
+    """Normal, with the ends 0 and 1 where those of all tasks do; None where no task varies and
+    one of them has no interval.
+
+    Where no task varies and each has the rule of three's 3 / G, the group reaches as far as the
+    task that could move it most: clusters that differ in all tasks together go unseen as often as
+    as many in that task alone. Weighed by size that is 3 over all tasks' clusters, if these are
+    alike in size.
+    """
+    ends = [row[name] for row in rows for name in ("ci_low", "ci_high")]
+    bounded = all(end is not None and 0 <= end <= 1 for end in ends)
+    if bounded and all(row["ci_method"] == RULE_OF_THREE for row in rows):
+        shares = [weight / sum(weights) for weight in weights]
+        moved = list(zip(shares, rows, strict=True))
+        below = max(share * (row["value"] - row["ci_low"]) for share, row in moved)
+        above = max(share * (row["ci_high"] - row["value"]) for share, row in moved)
+        return around(value, below, above)
+    return interval(value, stderr, constant=False, clusters=0, proportion=bounded)
 
 
 def _pooled(errors: Sequence[float], sizes: Sequence[int]) -> float | None:

@@ -115,13 +115,13 @@ def _own_metrics(evaluated: _Evaluated) -> Iterator[dict[str, Any]]:
 def _item_means(
     evaluated: _Evaluated, pair: tuple[str, str], value: float | None
 ) -> tuple[FloatArray | None, bool]:
-    """The mean of a metric over each item's samples (NaN if it has none), and whether all
-    values are 0 or 1. None where the task's aggregate is no mean of them.
+    """The mean of a metric over each item's samples (NaN if it has none), and whether there are
+    values and all are 0 or 1. None where the task's aggregate is no mean of them.
 
     A sample whose scorer gave up counts 0, unless the task's aggregate leaves it out.
     """
     parents, entries = evaluated.entries
-    if value is None or not len(entries):
+    if value is None:
         return None, False
     metric, filter_ = (entries.field(i) for i in (0, 1))
     chosen = pc.and_(pc.equal(metric, pair[0]), pc.equal(filter_, pair[1])).to_numpy(
@@ -135,7 +135,8 @@ def _item_means(
         total = counts + failed
         means = np.divide(sums, total, out=np.full(size, np.nan), where=total > 0)
         if total.any() and math.isclose(np.nanmean(means), value, rel_tol=1e-9, abs_tol=1e-12):
-            return means, bool(((numbers == 0) | (numbers == 1)).all())
+            yes_no = bool(((numbers == 0) | (numbers == 1)).all())
+            return means, yes_no and len(numbers) > 0
     return None, False
 
 
@@ -211,7 +212,7 @@ def _mean_row(
     values, clusters = means[defined], evaluated.clusters[defined]
     found = Interval()
     if value is not None:
-        constant = bool((values == 0).all() or (values == 1).all())
+        constant = bool((values == values[:1]).all())
         count = len(np.unique(clusters))
         found = interval(value, stderr, constant=constant, clusters=count, proportion=proportion)
     return _row(pair, value, stderr, found, len(values))

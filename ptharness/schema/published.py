@@ -115,9 +115,7 @@ METRICS = pa.schema(
         field("stderr", pa.float64(), "Standard error, clustered where the task has clusters."),
         field("ci_low", pa.float64(), "Lower end of the 95 % confidence interval."),
         field("ci_high", pa.float64(), "Upper end of the 95 % confidence interval."),
-        field(
-            "ci_method", TAG, "normal, rule_of_three (all items 0, or all 1), normal_unclustered."
-        ),
+        field("ci_method", TAG, "normal, rule_of_three (all items alike), normal_unclustered."),
         field("n", pa.int32(), "Items.", nullable=False),
         field("samples", pa.int32(), "Samples per item.", nullable=False),
         field(
