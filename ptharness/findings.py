@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ptharness.discovery.manifest_text import questions_in
 from ptharness.discovery.references import FolderIndex, references
 from ptharness.edges import native_differences, shape_differences
+from ptharness.engines.adapters import inspect_on_base
 from ptharness.errors import CheckpointError, TaskError
 from ptharness.evidence import same_family
 from ptharness.fingerprint import read_config, weight_files
@@ -55,9 +56,10 @@ def _unusable(evaluation: Evaluation) -> Iterator[Finding]:
     for checkpoint in evaluation.lineage.checkpoints:
         try:
             read_config(checkpoint.directory)
-            for directory in {checkpoint.directory, checkpoint.adapter or checkpoint.directory}:
-                for file in weight_files(directory):
-                    tensor_shapes(file)
+            for file in weight_files(checkpoint.directory):
+                tensor_shapes(file)
+            if checkpoint.adapter:
+                inspect_on_base(checkpoint.adapter, checkpoint.directory)
         except CheckpointError as error:
             yield Finding(checkpoint.name, str(error), is_problem=True)
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 
 from ptharness import fingerprint
 from ptharness.context import Fit, binds, fit, request_tokens, too_long
+from ptharness.engines.adapters import inspect_on_base
 from ptharness.errors import CheckpointError
 from ptharness.fingerprint import digest
 from ptharness.lineage import Checkpoint
@@ -115,14 +116,19 @@ def read_prints(checkpoint: Checkpoint) -> CheckpointPrint:
         return _read_prints(checkpoint)
     except (OSError, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
         # Its files are not ours: whatever is odd about them concerns this checkpoint alone.
+        reason = f"{type(error).__name__}: {error}"
+        if isinstance(error, OSError) and error.strerror:
+            reason = ": ".join(filter(None, (str(error.filename or ""), error.strerror)))
         raise CheckpointError(
             f"{checkpoint.adapter or checkpoint.directory}: cannot be read as a checkpoint "
-            f"({type(error).__name__}: {error})"
+            f"({reason})"
         ) from error
 
 
 def _read_prints(checkpoint: Checkpoint) -> CheckpointPrint:
     directory = checkpoint.directory
+    if checkpoint.adapter:
+        inspect_on_base(checkpoint.adapter, directory)
     weights = fingerprint.weights_digest(directory)
     if checkpoint.adapter:
         weights = digest(

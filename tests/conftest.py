@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import math
+import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from ptharness.testing import write_checkpoint, write_safetensors
+from ptharness.testing import leave_adapter_config, write_checkpoint, write_safetensors
 
-__all__ = ["MANIFEST", "write_checkpoint", "write_safetensors"]
+__all__ = ["LORA_FACTORS", "MANIFEST", "write_checkpoint", "write_lora", "write_safetensors"]
 
 MANIFEST = """\
 lineage: demo
@@ -24,6 +27,31 @@ evaluate:
   temperature: 1.0
 engine: {name: fake}
 """
+
+LORA_FACTORS = {
+    "base_model.model.layer.lora_A.weight": (2, 8),
+    "base_model.model.layer.lora_B.weight": (8, 2),
+}
+
+
+def write_lora(
+    folder: Path,
+    base: str = "org/sft",
+    value: float = 0.0,
+    factors: Mapping[str, Sequence[int]] = LORA_FACTORS,
+    **config: object,
+) -> Path:
+    """A sound LoRA adapter of one layer, for engines that do not look at the layer."""
+    sound = {"r": 2, "lora_alpha": 4, "target_modules": ["layer"]}
+    leave_adapter_config(folder, base, **(sound | config))
+    header, end = {}, 0
+    for name, shape in factors.items():
+        begin, end = end, end + 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    content = struct.pack("<Q", len(text)) + text + struct.pack("<f", value) * (end // 4)
+    (folder / "adapter_model.safetensors").write_bytes(content)
+    return folder
 
 
 @pytest.fixture

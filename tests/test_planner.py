@@ -21,7 +21,7 @@ from ptharness.protocol import SAMPLE_BLOCK, SHARD_DOCUMENTS, Sampling, resolve_
 from ptharness.schema import PROMPTS
 from ptharness.tasks.base import LoadedTask, Task, TaskSettings
 from ptharness.taxonomy import Interface, Provenance, Role
-from tests.conftest import write_checkpoint, write_safetensors
+from tests.conftest import write_checkpoint, write_lora, write_safetensors
 
 DOCUMENTS = 150
 
@@ -312,9 +312,7 @@ def test_adapters_on_one_base_are_one_job_for_an_engine_of_their_own(tmp_path: P
         write_safetensors(write_checkpoint(tmp_path / name) / "model.safetensors", float(number))
         case.checkpoint = replace(case.checkpoint, name=name)
     for number, (name, base) in enumerate([("a", "base"), ("b", "sft"), ("c", "sft")]):
-        (tmp_path / name).mkdir()
-        write_safetensors(tmp_path / name / "adapter_model.safetensors", float(number))
-        (tmp_path / name / "adapter_config.json").write_text("{}")
+        write_lora(tmp_path / name, base, float(number))
         cases[name] = Case(tmp_path / base)
         cases[name].checkpoint = replace(cases[name].checkpoint, name=name, adapter=tmp_path / name)
     work = [case.work() for case in cases.values()]

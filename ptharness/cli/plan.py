@@ -119,4 +119,5 @@ def _print(evaluation: EvaluationSession, made: Plan, rows: list[dict[str, Any]]
             "as failed; shortened: prompts that leave less than max_tokens for the completion"
         )
     for failure in evaluation.failures:
-        print_text(f"failed: {failure.checkpoint} {failure.task}: {failure.message}")
+        where = " x ".join(filter(None, (failure.checkpoint, failure.task)))
+        print_text(f"failed: {where}: {failure.message}")

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ptharness.engines.preflight import DTYPES, Files
+from ptharness.engines.preflight import DTYPES, Files, inspect_files
 from ptharness.errors import CheckpointError
 from ptharness.fingerprint import PICKLE_SUFFIXES
 from ptharness.regular_files import is_regular, read_object
@@ -106,6 +107,13 @@ def inspect_adapter(directory: Path) -> Adapter:
     _check_ranks(directory / CONFIG, config)
     factors = {module: _factors(weights, config, module, sides) for module, sides in sizes.items()}
     return Adapter(directory, config, factors)
+
+
+def inspect_on_base(directory: Path, base: Path) -> Adapter:
+    """All that configs and headers tell, in a few milliseconds. Raises `CheckpointError`."""
+    adapter = inspect_adapter(directory)
+    check_on_base(adapter, inspect_files(base))
+    return adapter
 
 
 def check_on_base(adapter: Adapter, base: Files) -> None:
@@ -257,7 +265,8 @@ def _rank_and_scaling(path: Path, config: Mapping[str, Any], module: str) -> tup
     """What the config gives a layer, by PEFT's rule: its patterns before its defaults."""
     rank = int(_by_pattern(path, config, "rank_pattern", "r", module))
     alpha = _by_pattern(path, config, "alpha_pattern", "lora_alpha", module)
-    if type(alpha) not in (int, float) or not math.isfinite(alpha):
+    # As a bound, so that a whole number beyond all floats is none either.
+    if type(alpha) not in (int, float) or not abs(alpha) <= sys.float_info.max:
         raise CheckpointError(f"{path}: lora_alpha {_short(alpha)} is not a finite number")
     return rank, float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
 

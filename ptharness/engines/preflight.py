@@ -39,14 +39,19 @@ class Files:
     @property
     def tied(self) -> bool:
         """Whether the output head is the input embeddings, which is the default of many."""
-        text = self.config.get("text_config", self.config)
-        return bool(text.get("tie_word_embeddings", self.config.get("tie_word_embeddings", False)))
+        default = self.config.get("tie_word_embeddings", False)
+        return bool(self._text_config.get("tie_word_embeddings", default))
 
     @property
     def quantised(self) -> bool:
         """Whether the weights are stored quantised."""
-        text = self.config.get("text_config") or {}
-        return bool(self.config.get("quantization_config") or text.get("quantization_config"))
+        key = "quantization_config"
+        return bool(self.config.get(key) or self._text_config.get(key))
+
+    @property
+    def _text_config(self) -> Mapping[str, Any]:
+        inner = self.config.get("text_config")
+        return inner if inner and isinstance(inner, dict) else self.config
 
 
 def inspect_files(directory: Path) -> Files:
@@ -186,7 +191,7 @@ def _weight_map(index: Path) -> dict[str, str]:
             if Path(file).name != file:
                 raise ValueError(f"names a file outside its folder: {file!r}")
         return dict(mapping)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{index}: not a safetensors index: {error}") from error
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ptharness.cli import main
-from tests.conftest import write_checkpoint
+from tests.conftest import LORA_FACTORS, write_checkpoint, write_lora
 from tests.methods.folders import DPO_KEYS, SFT_KEYS, with_card, with_log
 
 Edited = Callable[..., Path]
@@ -132,10 +132,62 @@ def test_unusable_checkpoints_are_problems(edited: Edited, checked: Any) -> None
 
 
 def test_an_adapters_own_folder_is_looked_at(edited: Edited, checked: Any) -> None:
-    path = edited("{path: checkpoints/grpo", "{adapter: checkpoints/grpo")
-    with_card(path.parent / "checkpoints" / "grpo", "sft")
+    path = edited("{path: checkpoints/grpo", "{adapter: checkpoints/lora")
+    with_card(write_lora(path.parent / "checkpoints" / "lora"), "sft")
     found = checked(path)
     assert "is declared grpo" in messages(found)[0][1]
+
+
+DOWN, UP = LORA_FACTORS
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"use_dora": True}, "use_dora: True: DoRA"),
+        ({"bias": "all"}, "bias 'all'; only none is served"),
+        ({"peft_type": "IA3"}, "peft_type 'IA3'; only LORA is served"),
+        ({"lora_alpha": float("nan")}, "lora_alpha nan is not a finite number"),
+        ({"lora_alpha": 10**400}, "is not a finite number"),
+        ({"r": 3}, "has shape [2, 8], but adapter_config.json gives this layer rank 3"),
+        ({"factors": {DOWN: (2, 8)}}, f"tensor {UP!r} is missing"),
+        ({"factors": {**LORA_FACTORS, "more": (1,)}}, "tensor 'more' is no LoRA factor"),
+    ],
+)
+def test_unusable_adapters_are_problems(
+    edited: Edited, checked: Any, settings: dict[str, Any], message: str
+) -> None:
+    path = edited("{path: checkpoints/grpo", "{adapter: checkpoints/lora")
+    adapter = write_lora(path.parent / "checkpoints" / "lora", **settings)
+    (found,) = checked(path, code=2)["findings"]
+    assert (found["where"], found["is_problem"]) == ("grpo", True)
+    assert str(adapter) in found["message"]
+    assert message in found["message"]
+
+
+def test_an_adapter_without_a_config_is_a_problem_in_words(
+    edited: Edited, checked: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = edited("{path: checkpoints/grpo", "{adapter: checkpoints/lora")
+    config = write_lora(path.parent / "checkpoints" / "lora") / "adapter_config.json"
+    config.write_text("{")
+    assert "adapter_config.json: cannot be read as JSON" in messages(checked(path, 2))[0][1]
+    config.unlink()
+    assert messages(checked(path, 2)) == [
+        ("grpo", f"{config}: missing; is this a checkpoint folder?")
+    ]
+    assert main(["plan", str(path), "-o", str(path.parent / "out")]) == 1
+    assert f"failed: grpo: {config}: missing;" in capsys.readouterr().out
+
+
+def test_an_adapter_of_another_base_is_a_problem(edited: Edited, checked: Any) -> None:
+    path = edited("{path: checkpoints/grpo", "{adapter: checkpoints/lora")
+    base = path.parent / "checkpoints" / "sft"
+    weights = write_lora(path.parent / "other", factors={"layer.weight": (8, 9)})
+    (weights / "adapter_model.safetensors").rename(base / "model.safetensors")
+    write_lora(path.parent / "checkpoints" / "lora")
+    (text,) = (text for where, text in messages(checked(path, 2)) if where == "grpo")
+    assert f"has shape [2, 8] where {base} needs [2, 9]" in text
 
 
 FOREIGN = """\

@@ -13,6 +13,7 @@ from ptharness.discovery.adapter_base import check_base
 from ptharness.errors import ManifestError
 from ptharness.lineage import Checkpoint
 from ptharness.testing import leave_adapter_config, write_checkpoint, write_safetensors
+from tests.conftest import write_lora
 
 
 @pytest.fixture
@@ -99,8 +100,7 @@ def test_a_manifest_with_the_wrong_parent_is_an_error_of_check_and_run(
     grpo = "grpo: {path: checkpoints/grpo, parent: sft, method: grpo}"
     lora = "lora: {adapter: checkpoints/lora, parent: %s, method: sft}"
     path = edited(grpo, lora % "sft")
-    adapter = leave_adapter_config(path.parent / "checkpoints" / "lora", "checkpoints/base")
-    write_safetensors(adapter / "adapter_model.safetensors")
+    write_lora(path.parent / "checkpoints" / "lora", "checkpoints/base")
     for words in (["check", str(path)], ["run", str(path), "-o", str(path.parent / "results")]):
         assert main(words) == 2
         error = capsys.readouterr().err

@@ -16,7 +16,7 @@ from ptharness.evaluation import Request, run
 from ptharness.observer import Observer
 from ptharness.plugins import load_plugins
 from ptharness.results import Results
-from ptharness.testing import leave_adapter_config, write_safetensors
+from tests.conftest import write_lora
 from tests.engines.lora import make_adapter, merge
 from tests.evaluation.conftest import PLUGIN, Toys
 
@@ -30,8 +30,7 @@ DOCUMENTS = 100
 def lora(toys: Toys) -> Toys:
     """The toy lineage with three adapters on sft in grpo's place."""
     for number, name in enumerate(ADAPTERS):
-        folder = leave_adapter_config(toys.folder / "checkpoints" / name, "sft")
-        write_safetensors(folder / "adapter_model.safetensors", float(number))
+        write_lora(toys.folder / "checkpoints" / name, "sft", float(number))
     return toys
 
 
