@@ -329,6 +329,7 @@ def test_checkpoints_and_documents(published: Run) -> None:
     checkpoints = pd.read_parquet(published.folder / "checkpoints.parquet")
     assert list(checkpoints.checkpoint) == list(NAMES)
     assert list(checkpoints.fingerprint) == [f"weights of {name}" for name in NAMES]
+    assert set(checkpoints.architecture_fingerprint) == {"shape"}
     assert list(checkpoints.declaration)[1] == "demonstrations"
     assert list(checkpoints.path) == [f"checkpoints/{name}" for name in NAMES]
     documents = pd.read_parquet(published.folder / "documents.parquet")

@@ -3,7 +3,8 @@
 same: the same prompts under the same protocol. native: each side asked as it is meant to be used
 (a chat template on one side only, another tokenizer, other stop tokens); compared, and the reason
 stands beside every result. no: other items, gold, scoring or sampling; refused.
-Seeds and replicates take no part: two independent runs are what a comparison needs.
+Two independent runs are what a comparison needs. Seeds are made of weights, replicate and prompts,
+so runs of the same weights may not be independent, whatever else differs between them.
 """
 
 from __future__ import annotations
@@ -65,3 +66,15 @@ def comparability(source: Asked, target: Asked) -> tuple[Comparable, str | None]
     if source.stop_token_ids != target.stop_token_ids:
         native.append("other end-of-sequence tokens")
     return ("native", "; ".join(native)) if native else ("same", None)
+
+
+def seeds_are_shared(source: Asked, target: Asked) -> bool:
+    """Whether the same weights in the same replicate drew their completions from the same seeds.
+
+    Log-likelihoods and greedy completions draw nothing. Another root seed or other prompts give
+    other seeds.
+    """
+    settings = [asked.protocol.get("sampling") or {} for asked in (source, target)]
+    drawn = all(one.get("temperature") for one in settings)
+    seeds = [asked.protocol.get("seed") for asked in (source, target)]
+    return drawn and seeds[0] == seeds[1] and source.prompts == target.prompts

@@ -10,7 +10,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from ptharness.analysis.comparability import Asked, Comparable, comparability
+from ptharness.analysis.comparability import (
+    Asked,
+    Comparable,
+    comparability,
+    seeds_are_shared,
+)
 from ptharness.analysis.counts import TaskCounts
 from ptharness.analysis.resampling import Estimate, Resampling
 from ptharness.analysis_settings import Settings
@@ -20,6 +25,8 @@ from ptharness.taxonomy import Interface, Provenance, Role
 
 POOLED = "pooled"
 Row = dict[str, Any]
+Model = tuple[str, str | None, str | None]
+"""Digests of weights, architecture and tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +71,13 @@ class Inputs:
 
     @cached_property
     def edges(self) -> list[Edge]:
-        """Every pair to compare: the lineage's, and runs of the same weights (`replicate`)."""
-        first: dict[str, str] = {}
+        """Every pair to compare: the lineage's, and runs of the same model (`replicate`)."""
+        first: dict[Model, str] = {}
         repeated = []
         for name, row in self.rows.items():
-            weights = row["fingerprint"]
-            if weights and first.setdefault(weights, name) != name:
-                repeated.append(Edge(first[weights], name, "replicate"))
+            model = _model(row)
+            if model and first.setdefault(model, name) != name:
+                repeated.append(Edge(first[model], name, "replicate"))
         return [*self.lineage.edges(), *repeated]
 
     @cached_property
@@ -96,24 +103,26 @@ class Inputs:
 
     def comparable(self, source: str, target: str, task: str) -> tuple[Comparable, str | None]:
         """Whether two checkpoints may be compared on a task, and what to know about it."""
-        if self._samples_are_shared(source, target):
+        first, second = self.asked.get((source, task)), self.asked.get((target, task))
+        one, other = self.rows[source], self.rows[target]
+        streams = [(row["fingerprint"], row["replicate"]) for row in (one, other)]
+        alike = bool(streams[0][0]) and streams[0] == streams[1]
+        stops = [asked.stop_token_ids for asked in (first, second) if asked]
+        if alike and _model(one) == _model(other) and len(set(stops)) < 2:
             return "no", (
                 "the samples of the same weights are the same; another `replicate` gives "
                 "independent ones"
             )
-        first, second = self.asked.get((source, task)), self.asked.get((target, task))
         if first is None or second is None:
             return "no", "it is not recorded how they were asked"
-        return comparability(first, second)
-
-    def _samples_are_shared(self, source: str, target: str) -> bool:
-        """Same weights and same random streams: no independent runs, as every estimate needs."""
-        first, second = self.rows[source], self.rows[target]
-        weights = first["fingerprint"]
-        return bool(weights) and (weights, first["replicate"]) == (
-            second["fingerprint"],
-            second["replicate"],
-        )
+        found = comparability(first, second)
+        if alike and found[0] != "no" and seeds_are_shared(first, second):
+            return "no", (
+                "the same weights, under another config.json, tokenizer or end-of-sequence token, "
+                "drew from the same seeds, so the samples are not independent; another "
+                "`replicate` of one of them gives independent ones"
+            )
+        return found
 
     def draws(self, settings: Settings) -> Mapping[str, Resampling]:
         """Draws of clusters for each task: joint over checkpoints, independent between tasks."""
@@ -142,6 +151,17 @@ def estimate_columns(found: Estimate) -> Row:
         "items": found.items,
         "reason": found.reason,
     }
+
+
+def _model(row: Row) -> Model | None:
+    """What decides, beside prompts and randomness, what a checkpoint says; None if not known.
+
+    Tables of before say nothing of architectures.
+    """
+    weights = row["fingerprint"]
+    if not weights:
+        return None
+    return weights, row.get("architecture_fingerprint"), row["tokenizer_fingerprint"]
 
 
 def _checkpoint(row: Row) -> Checkpoint:

@@ -22,7 +22,7 @@ from ptharness.schema import ANALYSIS, SCHEMA_VERSION
 if TYPE_CHECKING:
     from ptharness.analysis.inputs import Inputs
 
-ANALYSIS_VERSION = 4
+ANALYSIS_VERSION = 5
 """Raised when the same tables would give another analysis."""
 
 

@@ -28,6 +28,7 @@ def checkpoint_rows(
                 "path": clean(checkpoint.source),
                 "replicate": checkpoint.replicate,
                 "fingerprint": found.weights if found else None,
+                "architecture_fingerprint": found.architecture if found else None,
                 "parameters": found.parameters if found else None,
                 "tokenizer_fingerprint": found.tokenizer if found else None,
                 "evidence": clean(evidence.get(checkpoint.name)),

@@ -23,6 +23,11 @@ CHECKPOINTS = pa.schema(
         field("path", pa.string(), "Where the manifest says that it is."),
         field("replicate", pa.int32(), "Number of the independent repetition.", nullable=False),
         field("fingerprint", pa.string(), "Digest of the weights (and of the adapter)."),
+        field(
+            "architecture_fingerprint",
+            pa.string(),
+            "Digest of what of config.json decides what the weights compute.",
+        ),
         field("parameters", pa.int64(), "Number of stored weights."),
         field("tokenizer_fingerprint", pa.string(), "Digest of tokenizer and chat template."),
         field("evidence", pa.string(), "What in the folder speaks for the declared method."),

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from ptharness.analysis import consolidation
+from ptharness.analysis.comparability import Asked
 from ptharness.analysis.counts import counts_of
 from ptharness.analysis.decomposition import decompose
 from ptharness.analysis.inputs import Inputs
@@ -135,14 +136,61 @@ def test_replicates_without_any_of_few_clusters_are_drawn_again() -> None:
     assert np.isfinite(part.means(np.ones((2, 1)))).all()
 
 
+DRAWN = replace(ASKED, protocol={"seed": 0, "sampling": {"temperature": 1.0}})
+
+
+def two_names(second: dict[str, Any], *, asked: Asked = DRAWN, other: Asked = DRAWN) -> Inputs:
+    """The same weights as base and sft, the latter with some columns of its own."""
+    same = {"fingerprint": "a", "architecture_fingerprint": "b", "tokenizer_fingerprint": "c"}
+    rows = [checkpoint("base", **same), checkpoint("sft", "base", **{**same, **second})]
+    p = {(name, "t"): np.linspace(0, 1, 20) for name in ("base", "sft")}
+    return inputs(rows, p, asked={("base", "t"): asked, ("sft", "t"): other})
+
+
+def relations(one: Inputs) -> list[str]:
+    return [edge.relation for edge in one.edges]
+
+
 def test_one_run_under_two_names_is_not_compared_with_itself() -> None:
-    p = np.linspace(0, 1, 20)
-    rows = [checkpoint("base", fingerprint="a"), checkpoint("sft", "base", fingerprint="a")]
-    one = inputs(rows, {("base", "t"): p, ("sft", "t"): p})
+    one = two_names({})
+    assert relations(one) == ["edge", "replicate"]
     comparable, reason = one.comparable("base", "sft", "t")
     assert comparable == "no"
-    assert "another `replicate`" in str(reason)
-    rows[1]["replicate"] = 1
-    assert replace(one, checkpoints=pa.Table.from_pylist(rows, schema=CHECKPOINTS)).comparable(
-        "base", "sft", "t"
-    ) == ("same", None)
+    assert "the samples of the same weights are the same; another `replicate`" in str(reason)
+    again = two_names({"replicate": 1})
+    assert relations(again) == ["edge", "replicate"]
+    assert again.comparable("base", "sft", "t") == ("same", None)
+
+
+OTHERS = [{"architecture_fingerprint": "longer"}, {"tokenizer_fingerprint": "other"}]
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_the_same_weights_in_another_model_are_no_second_run(other: dict[str, Any]) -> None:
+    assert relations(two_names(other)) == ["edge"]
+    # Nothing is drawn: a choice, and greedy completions.
+    choice = replace(ASKED, protocol={"kind": "loglikelihood", "sampling": None})
+    greedy = replace(ASKED, protocol={"seed": 0, "sampling": {"temperature": 0.0}})
+    for asked in (choice, greedy):
+        one = two_names(other, asked=asked, other=asked)
+        assert one.comparable("base", "sft", "t") == ("same", None)
+    # Other prompts, as other tokens make them, have seeds of their own.
+    prompts = replace(DRAWN, prompts="other")
+    assert two_names(other, other=prompts).comparable("base", "sft", "t")[0] == "native"
+    assert two_names({**other, "replicate": 1}).comparable("base", "sft", "t") == ("same", None)
+
+
+@pytest.mark.parametrize("other", [*OTHERS, {}])
+def test_samples_of_the_same_seeds_are_not_independent(other: dict[str, Any]) -> None:
+    asked = DRAWN if other else replace(DRAWN, stop_token_ids=(2, 5))
+    comparable, reason = two_names(other, other=asked).comparable("base", "sft", "t")
+    assert comparable == "no"
+    assert "drew from the same seeds" in str(reason)
+    assert "are the same" not in str(reason)
+
+
+def test_tables_of_before_know_weights_alone() -> None:
+    one = two_names({"replicate": 1})
+    before = replace(one, checkpoints=one.checkpoints.drop_columns(["architecture_fingerprint"]))
+    assert relations(before) == ["edge", "replicate"]
+    assert before.comparable("base", "sft", "t") == ("same", None)
