@@ -82,19 +82,19 @@ def _matrix(rows: list[Row], lineage: Lineage) -> dict[str, Any]:
         for scope in lineage.scopes
     ]
     axis: dict[str, Any] = {"title": None, "domain": False, "ticks": False, "labelLimit": 110}
+    # By number, since a checkpoint's name may be one that every object of JavaScript has.
+    axis["labelExpr"] = "names[datum.value]"
     base = (
         sheet.scoped(values)
         .transform_calculate(t=_TIP)
         .encode(
             x=alt.X(
-                "x:N",
-                sort=alt.SortField("j", "ascending"),
+                "j:O",
                 axis=alt.Axis(labelAngle=-90, orient="top", **axis),
                 scale=alt.Scale(padding=0.06),
             ),
             y=alt.Y(
-                "y:N",
-                sort=alt.SortField("i", "ascending"),
+                "i:O",
                 axis=alt.Axis(**axis),
                 scale=alt.Scale(padding=0.06),
             ),
@@ -119,7 +119,12 @@ def _matrix(rows: list[Row], lineage: Lineage) -> dict[str, Any]:
     size = len({row["i"] for row in values})
     if size <= MOST_LABELLED:
         layers.append(base.mark_text(fontSize=11).encode(text="l:N", color=alt.value("var(--ink)")))
-    drawn = alt.layer(*layers).add_params(scope_parameter(), alt.param(name="far", value=highs))
+    names = [checkpoint.name for checkpoint in lineage.checkpoints]
+    drawn = alt.layer(*layers).add_params(
+        scope_parameter(),
+        alt.param(name="far", value=highs),
+        alt.param(name="names", value=names),
+    )
     return sheet.finish(drawn, height=STEP * size)
 
 
