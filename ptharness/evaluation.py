@@ -28,6 +28,7 @@ from ptharness.planner import CheckpointPrint, Plan, make_plan, plan_work, read_
 from ptharness.plugins import Plugins, load_plugins
 from ptharness.preparation import Prepared, prepare
 from ptharness.publish import default_settings, is_complete, publish, publish_analysis
+from ptharness.publish.likelihoods import drop_stale
 from ptharness.registry import Registry
 from ptharness.report import REPORT_FILE, write_report
 from ptharness.resolve import Evaluation, Overrides, ResolvedTask, resolve
@@ -200,7 +201,14 @@ class Session:
             self.observer.preparing(done, total)
 
         prepared = prepare(
-            pairs, self.evaluation, self.prints, self.store, self.pool, self.failures, on_progress
+            pairs,
+            self.evaluation,
+            self.prints,
+            self.store,
+            self.pool,
+            self.failures,
+            on_progress,
+            limit=limit,
         )
         for failure in self.failures[known:]:
             self.observer.failed(failure)
@@ -324,9 +332,10 @@ class Session:
         )
         for failure in published.failures:
             self.fail(failure)
+        stale = drop_stale(self.folder, self.evaluation.lineage, self.prints)
         results = Results(self.folder)
         if self.request.generate:
-            self._explain(results, changed=bool(published.written))
+            self._explain(results, changed=bool(published.written or stale))
         self.plugins.run_finished(results)
         return results
 

@@ -11,7 +11,7 @@ from ptharness.edges import native_differences, shape_differences
 from ptharness.engines.adapters import inspect_on_base
 from ptharness.errors import CheckpointError, TaskError
 from ptharness.evidence import same_family
-from ptharness.fingerprint import read_config, weight_files
+from ptharness.fingerprint import position_limit, weight_files
 from ptharness.methods import Evidence, Method
 from ptharness.registry import Catalogue
 from ptharness.resolve import Evaluation
@@ -55,7 +55,7 @@ def _open_questions(evaluation: Evaluation) -> Iterator[Finding]:
 def _unusable(evaluation: Evaluation) -> Iterator[Finding]:
     for checkpoint in evaluation.lineage.checkpoints:
         try:
-            read_config(checkpoint.directory)
+            position_limit(checkpoint.directory)
             for file in weight_files(checkpoint.directory):
                 tensor_shapes(file)
             if checkpoint.adapter:

@@ -209,13 +209,24 @@ def architecture_config(directory: Path) -> dict[str, Any]:
     return {k: v for k, v in config.items() if k not in _CONFIG_KEYS_WITHOUT_EFFECT}
 
 
-def position_limit(config: Mapping[str, Any]) -> int | None:
-    """Positions that the model was made for, as its config names them."""
+def position_limit(directory: Path) -> int | None:
+    """Positions that the model was made for, as its config names them; None where it does not.
+
+    Raises `CheckpointError` where there would be none.
+    """
+    config = read_config(directory)
     inner = config.get("text_config")
     text = inner if inner and isinstance(inner, dict) else config
     for key in ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length"):
-        if type(text.get(key)) is int:
-            return int(text[key])
+        positions = text.get(key)
+        if type(positions) is not int:
+            continue
+        if positions < 1:
+            raise CheckpointError(
+                f"{directory / 'config.json'}: {key} is {positions}; a model takes one token at "
+                "least: write the context that it was trained with"
+            )
+        return positions
     return None
 
 

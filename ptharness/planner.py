@@ -143,7 +143,7 @@ def _read_prints(checkpoint: Checkpoint) -> CheckpointPrint:
         tokenizer=fingerprint.tokenizer_digest(checkpoint.tokenizer_directory),
         stop_token_ids=stop_token_ids(directory, checkpoint.tokenizer_directory),
         parameters=fingerprint.parameter_count(directory),
-        positions=fingerprint.position_limit(fingerprint.read_config(directory)),
+        positions=fingerprint.position_limit(directory),
     )
 
 

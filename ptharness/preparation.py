@@ -37,11 +37,14 @@ def prepare(
     pool: ScoringPool,
     failures: list[Failure],
     on_progress: Callable[[int, int], None],
+    *,
+    limit: int | None = None,
 ) -> list[Prepared]:
     """Every pair of checkpoint and task with its prompts; what fails joins `failures`.
 
-    A checkpoint without `prints` has failed before. Prompts are built in scoring processes:
-    building wants lm-eval, datasets and a tokenizer, and this process stays free of them.
+    So does a task of which nothing fits, of the first `limit` documents if given. A checkpoint
+    without `prints` has failed before. Prompts are built in scoring processes: building wants
+    lm-eval, datasets and a tokenizer, and this process stays free of them.
     """
     usable = [(checkpoint, task) for checkpoint, task in pairs if checkpoint.name in prints]
     inputs: dict[str, str] = {}
@@ -75,7 +78,7 @@ def prepare(
             continue
         positions = prints[checkpoint.name].positions
         planned = _planned(task, key, prompt_sets[key], evaluation, positions)
-        if problem := _nothing_fits(planned):
+        if problem := _nothing_fits(planned, limit):
             failures.append(Failure(checkpoint.name, task.task.name, "prompts", problem))
             continue
         prepared.append(Prepared(checkpoint, planned))
@@ -162,14 +165,20 @@ def token_limit(positions: int | None, evaluation: Evaluation, kind: Kind) -> in
     return min(limits) - overhead
 
 
-def _nothing_fits(planned: PlannedTask) -> str:
-    """Why not one document of the task fits the checkpoint's context; empty if one does."""
-    fit = planned.fit(planned.prompts.header.documents)
-    if fit.too_long < fit.documents:
+def _nothing_fits(planned: PlannedTask, limit: int | None) -> str:
+    """Why not one document that is asked for fits the checkpoint's context; empty if one does."""
+    documents = planned.prompts.header.documents
+    asked = documents if limit is None else min(limit, documents)
+    too_long = planned.fit(asked).too_long
+    if not too_long or too_long < asked:
         return ""
-    shortest = int(request_tokens(planned.prompts.rows).min())
+    which = f"its {asked:,}" if asked == documents else f"the first {asked:,} of its {documents:,}"
+    shortest = int(request_tokens(planned.prompts.slice_documents(0, asked)).min())
+    # None leaves the number to the task, whose prompts do not say it.
+    shots = {0: "", None: "lower num_fewshot if it shows worked examples, or "}.get(
+        planned.settings.num_fewshot, "lower num_fewshot for this task, or "
+    )
     return (
-        f"none of its {fit.documents:,} prompts fits: the shortest has {shortest:,} tokens and the "
-        f"model takes {planned.limit:,} with the completion; lower num_fewshot for this task, or "
-        "leave it out for this checkpoint"
+        f"none of {which} prompts fits: the shortest has {shortest:,} tokens and the model takes "
+        f"{planned.limit:,} with the completion; {shots}leave it out for this checkpoint"
     )

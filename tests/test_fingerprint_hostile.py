@@ -152,8 +152,19 @@ def test_a_byte_order_mark_is_no_part_of_a_config(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("inner", [[1], "text", 7, None])
-def test_a_text_config_that_is_no_object_is_passed_over(inner: Any) -> None:
-    assert position_limit({"text_config": inner, "n_positions": 8}) == 8
+def test_a_text_config_that_is_no_object_is_passed_over(inner: Any, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"text_config": inner, "n_positions": 8}))
+    assert position_limit(tmp_path) == 8
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"max_position_embeddings": 0}, {"text_config": {"max_position_embeddings": -5}}],
+)
+def test_a_model_without_a_position_is_an_error(config: Any, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"config\.json: max_position_embeddings is (0|-5);"):
+        position_limit(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 
 from ptharness.engines.base import EngineSettings
 from ptharness.engines.vllm import VllmEngine
+from ptharness.errors import CheckpointError
 from ptharness.lineage import Checkpoint, Stage
 from ptharness.planner import PlannedTask, Work, make_plan, plan_work, read_prints
 from ptharness.prompts import PromptSet, PromptSetHeader
@@ -323,6 +324,17 @@ def test_adapters_on_one_base_are_one_job_for_an_engine_of_their_own(tmp_path: P
     assert [job.names for job in plan.jobs] == [("base",), ("sft",), ("a",), ("b", "c")]
     assert plan.engine_starts == 3
     assert [unit.checkpoint for unit in plan.jobs[3].units] == ["b"] * each + ["c"] * each
+
+
+def test_an_adapter_that_cannot_be_served_is_not_digested(tmp_path: Path) -> None:
+    case = Case(write_checkpoint(tmp_path / "base"))
+    adapter = write_lora(tmp_path / "lora", use_dora=True)
+    checkpoint = replace(case.checkpoint, adapter=adapter)
+    with pytest.raises(CheckpointError, match=r"adapter_config\.json: use_dora: True"):
+        read_prints(checkpoint)
+    (adapter / "adapter_config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"adapter_config\.json: missing"):
+        read_prints(checkpoint)
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ from ptharness.engines.lm_eval_hf_load import (
 from ptharness.engines.lm_eval_hf_score import group_by_input, model_input, score
 from ptharness.engines.lm_eval_names import PREFIX, library_version, lm_eval_version
 from ptharness.errors import CheckpointError, EngineError
-from ptharness.fingerprint import position_limit, read_config
+from ptharness.fingerprint import position_limit
 from ptharness.lineage import Checkpoint
 from ptharness.tokenizer import load_tokenizer
 
@@ -138,7 +138,7 @@ class HfEngine(Engine):
         forget_generation_config(lm.model)
         self._lm, self._batches = lm, self._batch_size(lm)
         # Where a config names no limit lm-eval cuts at 2,048; the plan, and this, have none then.
-        chosen = self.token_limit(self.settings) or position_limit(read_config(files.directory))
+        chosen = self.token_limit(self.settings) or position_limit(files.directory)
         self._limit = chosen or sys.maxsize
         return LoadReport(
             checkpoint=checkpoint.name,

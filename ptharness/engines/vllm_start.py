@@ -118,7 +118,7 @@ def max_model_len(files: Files, settings: EngineSettings) -> int | None:
     """
     if "max_model_len" in settings.options:
         return int(settings.options["max_model_len"])
-    limit = position_limit(files.config)
+    limit = position_limit(files.directory)
     if settings.needed_tokens is None or limit is None or _rope_follows_length(files.config):
         return None
     wanted = max(settings.needed_tokens + 1, FLOOR_TOKENS)

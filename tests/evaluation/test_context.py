@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluation.conftest import Command, Toys
+from ptharness.cli import main
+from ptharness.evaluation import Request, Session
+from ptharness.observer import Observer
+from ptharness.plugins import load_plugins
+from tests.evaluation.conftest import PLUGIN, Command, Toys
 
 
 def write_config(folder: Path, **keys: object) -> None:
@@ -66,6 +70,58 @@ def test_a_task_of_which_nothing_fits_fails_by_name(toys: Toys) -> None:
     assert (failure["checkpoint"], failure["task"]) == ("grpo", "toy")
     assert "none of its 100 prompts fits" in failure["message"]
     assert set(results.samples.checkpoint) == {"base", "sft"}
+
+
+def planned(toys: Toys, limit: int | None) -> tuple[dict[str, str], list[str]]:
+    """Messages of failures by checkpoint, and the checkpoints that an engine would start for."""
+    request = Request(toys.folder / "lineage.yaml", toys.out, limit=limit)
+    session = Session.open(request, load_plugins([PLUGIN]), Observer())
+    try:
+        plan = session.prepare(warm=False)
+    finally:
+        session.close()
+    names = [name for job in plan.jobs for name in job.names]
+    return {failure.checkpoint: failure.message for failure in session.failures}, names
+
+
+def test_whether_anything_fits_is_asked_of_the_documents_that_are_asked(toys: Toys) -> None:
+    write_config(toys.folder / "checkpoints" / "grpo", max_position_embeddings=40)
+    toys.task(documents=50, lengths=[*range(60, 40, -1), *range(10, 40)])
+    failed, asked = planned(toys, limit=20)
+    assert asked == ["base", "sft"]
+    assert failed == {
+        "grpo": "none of the first 20 of its 50 prompts fits: the shortest has 41 tokens and the "
+        "model takes 40 with the completion; lower num_fewshot if it shows worked examples, or "
+        "leave it out for this checkpoint"
+    }
+    for limit in (21, None):
+        assert planned(toys, limit) == ({}, ["base", "sft", "grpo"])
+
+
+@pytest.mark.parametrize(
+    ("shots", "advice"),
+    [(0, "; leave it out"), (2, "; lower num_fewshot for this task, or leave it out")],
+)
+def test_fewer_worked_examples_are_advised_where_there_are_some(
+    toys: Toys, shots: int, advice: str
+) -> None:
+    write_config(toys.folder / "checkpoints" / "grpo", max_position_embeddings=8)
+    toys.manifest("[toy]", f"[{{task: toy, num_fewshot: {shots}}}]")
+    message = planned(toys, None)[0]["grpo"]
+    assert message.startswith("none of its 100 prompts fits")
+    assert advice in message
+
+
+def test_a_model_without_a_position_fails_by_name(
+    toys: Toys, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = toys.folder / "checkpoints" / "grpo"
+    write_config(folder, max_position_embeddings=0)
+    manifest = str(toys.folder / "lineage.yaml")
+    assert main(["--plugin", str(PLUGIN), "plan", manifest, "-o", str(toys.out)]) == 1
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "1 start, in the order: base, sft" in shown
+    assert f"failed: grpo: {folder / 'config.json'}: max_position_embeddings is 0;" in shown
 
 
 def test_a_person_and_a_program_are_told(tight: Toys, command: Command) -> None:
