@@ -31,6 +31,7 @@ from ptharness.plugins import Plugins
 from ptharness.preparation import Prepared, token_limit
 from ptharness.protocol import SAMPLE_BLOCK, SHARD_DOCUMENTS
 from ptharness.publish.files import write_table
+from ptharness.publish.likelihoods import fresh_rows
 from ptharness.report import write_report
 from ptharness.resolve_tasks import ResolvedTask
 from ptharness.results import Results
@@ -79,6 +80,12 @@ def measure_distances(
     """
     session = Session.open(request, plugins, observer)
     try:
+        if len(session.evaluation.checkpoints) < 2:
+            raise ManifestError(
+                "a distance is between two checkpoints, and there is one; name more of them",
+                path=session.evaluation.manifest_path,
+                key="--checkpoints" if request.checkpoints else "checkpoints",
+            )
         session.read_checkpoints(session.evaluation.checkpoints)
         methods = _methods(session, settings.method)
         texts = _own_samples(session, settings)
@@ -90,12 +97,33 @@ def measure_distances(
     path = session.folder / "distances.parquet"
     if rows:
         state = digest(VERSION, sorted(t.key for t in texts), asdict(settings))
-        write_table(path, pa.Table.from_pylist(rows, schema=DISTANCES), state)
-        others = pa.Table.from_pylist(divergent, schema=DIVERGENT)
-        write_table(path.with_name("divergent.parquet"), others, state)
+        _write(path, rows, DISTANCES, state, session)
+        _write(path.with_name("divergent.parquet"), divergent, DIVERGENT, state, session)
         if (session.folder / "run.json").is_file():
             write_report(Results(session.folder))
     return path, rows, tuple(session.failures)
+
+
+def _write(
+    path: Path, rows: Sequence[dict[str, Any]], schema: pa.Schema, state: str, session: Session
+) -> None:
+    """Replace a table's rows of the pairs that were measured; others stay while they hold."""
+    names = {checkpoint.name for checkpoint in session.evaluation.checkpoints}
+    kept = [
+        row
+        for row in fresh_rows(path, session.evaluation.lineage, session.prints)
+        if not {row["source"], row["target"]} <= names
+    ]
+    told = [
+        {
+            **row,
+            "source_fingerprint": session.prints[row["source"]].weights,
+            "target_fingerprint": session.prints[row["target"]].weights,
+            "engine": session.evaluation.engine_settings.name,
+        }
+        for row in rows
+    ]
+    write_table(path, pa.Table.from_pylist([*kept, *told], schema=schema), state)
 
 
 # --- what can be compared, and how ------------------------------------------------------------

@@ -8,10 +8,13 @@ Both are units like any other: stored, resumed, grouped so that a parent is load
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
+import inspect
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from ptharness.analysis.provenance import Prompt, ProvenanceEstimate, Thresholds, measure
-from ptharness.errors import ManifestError, PluginError, near_misses
+from ptharness.errors import ManifestError, PluginError, TrajectoryError, near_misses
 from ptharness.evaluation import Request, Session
 from ptharness.fingerprint import digest
 from ptharness.lineage import Checkpoint
@@ -29,6 +32,7 @@ from ptharness.plugins import Plugins
 from ptharness.prompts import Template
 from ptharness.publish.columns import tag_values
 from ptharness.publish.files import write_table
+from ptharness.publish.likelihoods import fresh_rows
 from ptharness.report import write_report
 from ptharness.resolve_tasks import ResolvedTask
 from ptharness.results import Results
@@ -36,6 +40,7 @@ from ptharness.schema import PROVENANCE
 from ptharness.store import UnitStore
 from ptharness.tasks.base import TaskSettings
 from ptharness.tasks.trajectories import TrajectoryTask, read_about
+from ptharness.trajectories import Trajectory, choose, content_digest
 from ptharness.units import Failure
 
 RewardFunction = Callable[..., Sequence[float | None]]
@@ -47,7 +52,7 @@ completion is text, or of a conversation a list of one message."""
 class ProvenanceSettings:
     """How much is scored. `rare_below` is a probability; `samples` are own ones per prompt.
 
-    `stages` (patterns of names) asks for these alone; of the others what is stored is measured.
+    `stages` (patterns of names) asks for these alone.
     """
 
     stages: tuple[str, ...] = ()
@@ -77,11 +82,11 @@ def measure_provenance(
     observer: Observer,
     reward: RewardFunction | None = None,
 ) -> tuple[Path, list[dict[str, Any]], Sequence[Failure]]:
-    """Measure every stage that names trajectories; the table's file, its rows, what failed.
+    """Measure the stages that are asked for; the table's file, their rows, what failed.
 
-    Writes `provenance.parquet`, and the report again where there is one.
-
-    Raises `ManifestError` where no stage names any.
+    Writes `provenance.parquet`, in which other stages keep their rows as long as these are of the
+    same checkpoints and trajectories, and the report again where there is one. Raises
+    `ManifestError` where no stage names trajectories, or none of them can be read.
     """
     session = Session.open(request, plugins, observer)
     try:
@@ -97,26 +102,29 @@ def measure_provenance(
         session.close()
     path = session.folder / "provenance.parquet"
     if rows:
-        table = pa.Table.from_pylist(rows, schema=PROVENANCE)
-        keys = [unit.key for s in stages for work in (s.own, s.given) for unit in work.generation]
-        write_table(path, table, digest(keys, asdict(settings)))
+        kept = fresh_rows(path, session.evaluation.lineage, session.prints)
+        measured = {row["checkpoint"] for row in rows}
+        others = [row for row in kept if row["checkpoint"] not in measured]
+        places = {c.name: i for i, c in enumerate(session.evaluation.lineage.checkpoints)}
+        whole = sorted([*others, *rows], key=lambda row: places[row["checkpoint"]])
+        write_table(path, pa.Table.from_pylist(whole, schema=PROVENANCE), digest(whole))
         if (session.folder / "run.json").is_file():
             write_report(Results(session.folder))
     return path, rows, tuple(session.failures)
 
 
 def _prepare(session: Session, settings: ProvenanceSettings) -> list[_Stage]:
-    """Plan both halves of each stage and make what is missing of those that are asked for."""
-    stages = _with_trajectories(session)
-    chosen = _chosen([child.name for child, _ in stages], session, settings.stages)
+    """Plan both halves of each stage that is asked for, and make what is missing of them."""
+    stages = _with_trajectories(session, settings.stages)
+    trajectories = _read(stages, session, settings)
+    stages = [(child, parent) for child, parent in stages if child.name in trajectories]
     session.read_checkpoints({parent.name: parent for _, parent in stages}.values())
     pairs = [
-        (parent, _task(child, kind, session, settings))
+        (parent, _task(child, kind, trajectories[child.name], session, settings))
         for child, parent in stages
         for kind in ("generate", "loglikelihood")
     ]
-    asked = {_name(name, kind) for name in chosen for kind in ("generate", "loglikelihood")}
-    plan = session.plan(pairs, only=asked)
+    plan = session.plan(pairs)
     # Nothing here is right or wrong: there are no scores to make.
     session.execute(replace(plan, work=()))
     works = {work.planned.prompts.header.task: work for work in plan.work}
@@ -128,8 +136,10 @@ def _prepare(session: Session, settings: ProvenanceSettings) -> list[_Stage]:
     ]
 
 
-def _with_trajectories(session: Session) -> list[tuple[Checkpoint, Checkpoint]]:
-    """Each stage that names trajectories, with its parent; a merge has none and fails."""
+def _with_trajectories(
+    session: Session, patterns: Sequence[str]
+) -> list[tuple[Checkpoint, Checkpoint]]:
+    """Each stage that is asked for, with its parent; a merge has none and fails."""
     evaluation = session.evaluation
     with_data = [c for c in evaluation.lineage.checkpoints if c.stage and c.stage.trajectories]
     if not with_data:
@@ -138,8 +148,11 @@ def _with_trajectories(session: Session) -> list[tuple[Checkpoint, Checkpoint]]:
             path=evaluation.manifest_path,
             key="checkpoints",
         )
+    chosen = _chosen([checkpoint.name for checkpoint in with_data], session, patterns)
     stages = []
     for child in with_data:
+        if child.name not in chosen:
+            continue
         if len(child.parents) > 1:
             why = f"has {len(child.parents)} parents: whose words its trajectories are is unclear"
             session.fail(Failure(child.name, "", "provenance", why))
@@ -160,24 +173,44 @@ def _chosen(names: Sequence[str], session: Session, patterns: Sequence[str]) -> 
     return [n for n in names if not patterns or any(fnmatch.fnmatchcase(n, p) for p in patterns)]
 
 
+def _read(
+    stages: Sequence[tuple[Checkpoint, Checkpoint]], session: Session, settings: ProvenanceSettings
+) -> dict[str, tuple[Trajectory, ...]]:
+    """What is taken of each stage's trajectories; a file that cannot be read fails by name."""
+    found: dict[str, tuple[Trajectory, ...]] = {}
+    problem: ManifestError | None = None
+    for child, _ in stages:
+        assert child.stage is not None
+        assert child.stage.trajectories is not None
+        try:
+            chosen = choose(child.stage.trajectories, settings.prompts, settings.per_prompt)
+            found[child.name] = tuple(chosen)
+        except TrajectoryError as error:
+            problem = problem or ManifestError(
+                str(error),
+                path=session.evaluation.manifest_path,
+                key=f"checkpoints.{child.name}.trajectories",
+            )
+            session.fail(Failure(child.name, "", "trajectories", str(error)))
+    if problem and not found:
+        raise problem
+    return found
+
+
 def _name(child: str, kind: str) -> str:
     return f"{child}-{'own' if kind == 'generate' else 'given'}"
 
 
 def _task(
-    child: Checkpoint, kind: Any, session: Session, settings: ProvenanceSettings
+    child: Checkpoint,
+    kind: Any,
+    trajectories: tuple[Trajectory, ...],
+    session: Session,
+    settings: ProvenanceSettings,
 ) -> ResolvedTask:
     evaluation = session.evaluation
-    assert child.stage is not None
-    assert child.stage.trajectories is not None
-    task = TrajectoryTask(
-        _name(child.name, kind),
-        child.stage.trajectories,
-        kind,
-        settings.prompts,
-        settings.per_prompt,
-        child.tokenizer_directory,
-    )
+    name = _name(child.name, kind)
+    task = TrajectoryTask(name, trajectories, kind, child.tokenizer_directory)
     # A trajectory brings its own system turn.
     template = Template(evaluation.chat_template)
     samples = settings.samples if kind == "generate" else None
@@ -224,7 +257,7 @@ def _measure(
         rows.append(
             {
                 **tag_values(session.evaluation.lineage, stage.child),
-                **_row(stage, side, chosen, own, estimate, settings),
+                **_row(stage, side, chosen, own, estimate, settings, session),
                 "prompts": len(prompts_of),
             }
         )
@@ -271,20 +304,49 @@ def _rewarded(texts: Sequence[_Text], reward: RewardFunction) -> list[_Text]:
     """
     columns = {name for text in texts for name in text.about["columns"]}
     try:
-        values = reward(
-            prompts=[text.about["prompt"] for text in texts],
-            completions=[_as_trained(text) for text in texts],
-            **{name: [text.about["columns"].get(name) for text in texts] for name in columns},
-        )
-        return [
-            replace(text, reward=math.nan if value is None else float(value))
-            for text, value in zip(texts, values, strict=True)
-        ]
-    except Exception as error:
+        # What it prints is not our output.
+        with contextlib.redirect_stdout(sys.stderr):
+            values = reward(
+                prompts=[text.about["prompt"] for text in texts],
+                completions=[_as_trained(text) for text in texts],
+                **{name: [text.about["columns"].get(name) for text in texts] for name in columns},
+            )
+        if inspect.iscoroutine(values):
+            values.close()
+            raise TypeError("it is asynchronous, and nothing awaits it")
+        values = list(values)
+    except (Exception, SystemExit) as error:
         raise PluginError(
-            f"the reward function failed: {type(error).__name__}: {error}; it is called as "
-            "f(prompts=[...], completions=[...], **columns) and returns a number for each"
+            f"the reward function failed: {type(error).__name__}: {error}; {_REWARDS_AS}"
         ) from error
+    if len(values) != len(texts):
+        raise PluginError(
+            f"the reward function gave {len(values)} rewards for {len(texts)} completions; "
+            f"{_REWARDS_AS}"
+        )
+    return [
+        replace(text, reward=_as_reward(value)) for text, value in zip(texts, values, strict=True)
+    ]
+
+
+_REWARDS_AS = (
+    "it is called as f(prompts=[...], completions=[...], **columns) and returns a number, or None, "
+    "for each completion"
+)
+_LARGEST_REWARD = 1e12
+
+
+def _as_reward(value: Any) -> float:
+    """A reward as a number, NaN where none is known. Raises `PluginError` for anything else."""
+    if value is None:
+        return math.nan
+    number = value.item() if hasattr(value, "item") else value
+    if not isinstance(number, int | float) or abs(number) > _LARGEST_REWARD:
+        raise PluginError(
+            f"the reward function gave {value!r:.60}; a reward is a number of at most "
+            f"{_LARGEST_REWARD:g}, or None"
+        )
+    return float(number)
 
 
 def _as_trained(text: _Text) -> str | list[dict[str, str]]:
@@ -319,12 +381,17 @@ def _row(
     own: Sequence[_Text],
     estimate: ProvenanceEstimate,
     settings: ProvenanceSettings,
+    session: Session,
 ) -> Mapping[str, Any]:
     assert stage.child.stage is not None
+    assert stage.child.stage.trajectories is not None
     tokens = np.concatenate([text.logprobs for text in given] or [np.empty(0)])
     rare = float((tokens < math.log(settings.rare_below)).mean()) if len(tokens) else None
     return {
         "parent": stage.parent.name,
+        "parent_fingerprint": session.prints[stage.parent.name].weights,
+        "trajectories": content_digest(stage.child.stage.trajectories),
+        "engine": session.evaluation.engine_settings.name,
         "side": side,
         "provenance_declared": stage.child.stage.provenance.value,
         "provenance_measured": estimate.measured.value,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 _LISTS = ("given_nats_per_token", "own_nats_per_token")
 
 
+def finite(_: click.Context, option: click.Parameter, value: float) -> float:
+    """Refuse what is no number, which a range lets through."""
+    if math.isnan(value):
+        raise click.BadParameter("nan is not a number", param=option)
+    return value
+
+
 @click.command()
 @click.argument("manifest", type=click.Path(path_type=Path))
 @click.option(
@@ -32,7 +40,8 @@ _LISTS = ("given_nats_per_token", "own_nats_per_token")
     "--stages",
     metavar="A,B*",
     default="",
-    help="Only these stages: names of checkpoints, or patterns with *, ? and [...].",
+    help="Only these stages: names of checkpoints, or patterns with *, ? and [...]. The others "
+    "keep their rows in the table.",
 )
 @click.option(
     "--prompts",
@@ -52,7 +61,8 @@ _LISTS = ("given_nats_per_token", "own_nats_per_token")
 )
 @click.option(
     "--gap",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(0, 100, min_open=True),
+    callback=finite,
     default=0.1,
     show_default=True,
     metavar="NATS",
@@ -121,6 +131,10 @@ def provenance(
         )
     elif rows:
         _show(rows)
+        if function is not None and all(row["reward_difference"] is None for row in rows):
+            print_text("the reward function gave no reward for both sides of any prompt")
+        if engine is not None:
+            print_text(f"by the engine {engine}, not the manifest's")
         print_text(f"table: {path}")
     for failure in failures:
         told = ": ".join(filter(None, (failure.checkpoint, failure.task, failure.message)))
@@ -136,6 +150,8 @@ def _reward_function(text: str) -> RewardFunction:
     file, _, name = text.rpartition(":")
     if not file.endswith(".py") or not name:
         raise click.UsageError(f"--reward {text}: give a file and a function, FILE.py:NAME")
+    if not Path(file).is_file():
+        raise click.UsageError(f"--reward {text}: {Path(file).absolute()} does not exist")
     module = import_file(Path(file).absolute())
     function = getattr(module, name, None)
     if not callable(function):

@@ -10,6 +10,9 @@ PROVENANCE = pa.schema(
     [
         *TAGS,
         field("parent", TAG, "Checkpoint under which the text was scored.", nullable=False),
+        field("parent_fingerprint", pa.string(), "Digest of its weights."),
+        field("trajectories", pa.string(), "Digest of the stage's training set."),
+        field("engine", TAG, "Engine that generated and scored."),
         field(
             "side",
             TAG,
@@ -73,6 +76,9 @@ DISTANCES = pa.schema(
         LINEAGE,
         field("source", TAG, "Checkpoint whose samples are judged.", nullable=False),
         field("target", TAG, "Checkpoint that judges them.", nullable=False),
+        field("source_fingerprint", pa.string(), "Digest of the source's weights."),
+        field("target_fingerprint", pa.string(), "Digest of the target's weights."),
+        field("engine", TAG, "Engine that generated and scored."),
         field(
             "relation",
             TAG,
@@ -104,6 +110,8 @@ DIVERGENT = pa.schema(
         LINEAGE,
         field("source", TAG, "Checkpoint that wrote the sample.", nullable=False),
         field("target", TAG, "Its parent, which judges it.", nullable=False),
+        field("source_fingerprint", pa.string(), "Digest of the source's weights."),
+        field("target_fingerprint", pa.string(), "Digest of the target's weights."),
         TASK,
         ITEM,
         field("sample", pa.int32(), "Number of the sample.", nullable=False),

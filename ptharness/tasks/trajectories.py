@@ -14,15 +14,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from ptharness.errors import TaskError, TrajectoryError
-from ptharness.fingerprint import digest, file_digest, files_digest
+from ptharness.errors import TaskError
+from ptharness.fingerprint import digest, files_digest
 from ptharness.prompts import Kind, PromptSet, PromptSetHeader, Template
 from ptharness.schema import PROMPTS
 from ptharness.tasks.base import LoadedTask, Task, TaskSettings
 from ptharness.tasks.encoding import PromptEncoder, chat_renderer
 from ptharness.tasks.unscored import UnscoredTask
 from ptharness.tokenizer import load_tokenizer
-from ptharness.trajectories import Message, Trajectory, choose
+from ptharness.trajectories import Message, Trajectory
 
 VERSION = 1
 LEAST_ROOM = 64
@@ -33,46 +33,34 @@ Ids = list[int]
 
 @dataclass(frozen=True)
 class TrajectoryTask(Task):
-    """What a stage was trained on, of `prompts` prompts with at most `per_prompt` trajectories.
+    """Trajectories of a stage that were chosen from its file.
 
-    `kind` generate asks the prompts, loglikelihood scores the trajectories. Messages are rendered
-    by the chat template of the checkpoint that is asked, else by that of `child`, a tokenizer's
-    folder: a base model learns its template in the stage.
+    `kind` generate asks their prompts, loglikelihood scores them. Messages are rendered by the
+    chat template of the checkpoint that is asked, else by that of `child`, a tokenizer's folder: a
+    base model learns its template in the stage.
     """
 
     name: str
-    path: Path
+    trajectories: tuple[Trajectory, ...]
     kind: Kind
-    prompts: int
-    per_prompt: int
     child: Path
 
     def inputs_digest(self, settings: TaskSettings) -> str:
-        """Covers the trajectories, how many are taken, and what renders them."""
-        if self.path.is_dir():
-            content = files_digest(sorted(self.path.rglob("*.arrow")))
-        else:
-            content = file_digest(self.path)
+        """Covers the trajectories and what renders them; not the file that they are from."""
         names = ("tokenizer_config.json", "chat_template.jinja")
         templates = files_digest([self.child / n for n in names if (self.child / n).is_file()])
-        return digest(
-            VERSION, content, self.kind, self.prompts, self.per_prompt, templates, settings
-        )
+        content = [(t.prompt, t.completion, t.side, t.reward, t.columns) for t in self.trajectories]
+        return digest(VERSION, content, self.kind, templates, settings)
 
     def load(self, _: TaskSettings) -> LoadedTask:
-        """Read the file. Raises `TaskError` naming file and row where it cannot be read."""
-        try:
-            chosen = choose(self.path, self.prompts, self.per_prompt)
-        except TrajectoryError as error:
-            raise TaskError(str(error)) from error
-        return _Loaded(self, chosen)
+        return _Loaded(self)
 
 
 class _Loaded(UnscoredTask):
-    def __init__(self, task: TrajectoryTask, chosen: Sequence[Trajectory]) -> None:
+    def __init__(self, task: TrajectoryTask) -> None:
         self.task = task
         self.by_prompt: dict[Any, list[Trajectory]] = {}
-        for trajectory in chosen:
+        for trajectory in task.trajectories:
             self.by_prompt.setdefault(trajectory.prompt, []).append(trajectory)
 
     def prompts(self, tokenizer_directory: Path, template: Template) -> PromptSet:

@@ -7,7 +7,7 @@ https://huggingface.co/docs/trl/dataset_formats. Files are hostile: nothing in t
 from __future__ import annotations
 
 from ptharness.trajectories.choose import choose
-from ptharness.trajectories.files import read_rows
+from ptharness.trajectories.files import content_digest, read_rows
 from ptharness.trajectories.rows import Message, Trajectory, trajectories_of
 
-__all__ = ["Message", "Trajectory", "choose", "read_rows", "trajectories_of"]
+__all__ = ["Message", "Trajectory", "choose", "content_digest", "read_rows", "trajectories_of"]

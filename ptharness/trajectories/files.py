@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ptharness.errors import TrajectoryError
+from ptharness.fingerprint import file_digest, files_digest
 
 LINES = (".jsonl", ".jsonl.gz", ".ndjson", ".json")
 LONGEST_LINE = 16 * 1024 * 1024
@@ -43,6 +44,19 @@ def read_rows(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
         raise TrajectoryError(f"{path}: cannot be read: {error}") from error
 
 
+def content_digest(path: Path) -> str:
+    """A digest of a training set, remembered until its files change.
+
+    Raises `TrajectoryError` where it cannot be read.
+    """
+    try:
+        if path.is_dir():
+            return files_digest(sorted(path.rglob("*.arrow")))
+        return file_digest(path)
+    except OSError as error:
+        raise TrajectoryError(f"{path}: cannot be read: {error}") from error
+
+
 def _lines(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
     # Decompressed as it is read, and never more than a line: a small file may be a large one.
     opened = gzip.open if path.name.lower().endswith(".gz") else open
@@ -66,10 +80,13 @@ def _lines(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
 def _parsed(line: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except (ValueError, RecursionError) as error:
+    except json.JSONDecodeError as error:
         raise TrajectoryError(
-            f"{where}: is not JSON ({error}); each line is one JSON object"
+            f"{where}: is not JSON ({error.msg} at column {error.colno}); each line is one JSON "
+            "object"
         ) from error
+    except (ValueError, RecursionError) as error:
+        raise TrajectoryError(f"{where}: is not JSON ({error})") from error
     if not isinstance(row, dict):
         raise TrajectoryError(f"{where}: is a {type(row).__name__}; each line is one JSON object")
     return row

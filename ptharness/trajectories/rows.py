@@ -65,6 +65,8 @@ def _is_short(value: str | float) -> bool:
 
 
 def _trajectories(row: Mapping[str, Any], where: str) -> Iterator[Trajectory]:
+    known = ("prompt", "completion", "messages", "chosen", "rejected")
+    empty = [name for name in known if name in row and row[name] is None]
     if row.get("messages") is not None:
         yield from _of_dialogue(row["messages"], where)
     elif row.get("chosen") is not None and row.get("rejected") is not None:
@@ -73,6 +75,8 @@ def _trajectories(row: Mapping[str, Any], where: str) -> Iterator[Trajectory]:
         prompt = _prompt(row["prompt"], f"{where}: prompt")
         completion = _completion(row["completion"], f"{where}: completion")
         yield Trajectory(prompt, completion, "given", _reward(row, where), where)
+    elif empty:
+        raise TrajectoryError(f"{where}: {', '.join(f'`{n}`' for n in empty)}: null; {LEGAL}")
     elif "text" in row:
         raise TrajectoryError(
             f"{where}: has `text` alone, which does not say where the prompt ends; {LEGAL}"
@@ -87,6 +91,10 @@ def _of_dialogue(value: Any, where: str) -> Iterator[Trajectory]:
     answers = [place for place, turn in enumerate(turns) if turn.role == "assistant"]
     if not answers:
         raise TrajectoryError(f"{where}: messages: holds no turn of the role `assistant`")
+    if answers[0] == 0:
+        raise TrajectoryError(
+            f"{where}: messages: begins with a turn of the assistant, so nothing was asked"
+        )
     for place in answers:
         yield Trajectory(turns[:place], turns[place].content, "given", None, where)
 
@@ -108,10 +116,10 @@ def _of_pair(row: Mapping[str, Any], where: str) -> Iterator[Trajectory]:
         _messages(side, f"{where}: {name}")
         for name, side in zip(("chosen", "rejected"), sides, strict=True)
     )
-    if not chosen or not rejected or chosen[:-1] != rejected[:-1]:
+    if min(len(chosen), len(rejected)) < 2 or chosen[:-1] != rejected[:-1]:
         raise TrajectoryError(
-            f"{where}: `chosen` and `rejected` differ before their last turn; give the turns that "
-            "they share as `prompt`"
+            f"{where}: `chosen` and `rejected` differ before their last turn, or have no other; "
+            "give the turns that they share as `prompt`"
         )
     yield _of_side(chosen[:-1], [chosen[-1].__dict__], "chosen", where)
     yield _of_side(rejected[:-1], [rejected[-1].__dict__], "rejected", where)
@@ -122,13 +130,18 @@ def _of_side(prompt: str | tuple[Message, ...], value: Any, side: Any, where: st
 
 
 def _prompt(value: Any, place: str) -> str | tuple[Message, ...]:
-    return value if isinstance(value, str) else _messages(value, place)
+    if isinstance(value, str):
+        return _text(value, place)
+    turns = _messages(value, place)
+    if not turns:
+        raise TrajectoryError(f"{place}: an empty list; it is text or a list of messages")
+    return turns
 
 
 def _completion(value: Any, place: str) -> str:
     """The text of a completion: a text, or one turn of the assistant."""
     if isinstance(value, str):
-        return value
+        return _text(value, place)
     turns = _messages(value, place)
     if [turn.role for turn in turns] != ["assistant"]:
         roles = ", ".join(turn.role for turn in turns) or "none"
@@ -153,12 +166,24 @@ def _messages(value: Any, place: str) -> tuple[Message, ...]:
 def _content(value: Any, place: str) -> str:
     """A text, or the parts of one, as multimodal datasets write it."""
     if isinstance(value, str):
-        return value
+        return _text(value, place)
     if isinstance(value, Sequence) and not isinstance(value, bytes):
         texts = [part.get("text") if isinstance(part, Mapping) else None for part in value]
         if all(isinstance(text, str) for text in texts):
-            return "".join(str(text) for text in texts)
+            return _text("".join(str(text) for text in texts), place)
     raise TrajectoryError(f"{place}: {_kind(value)}; only text can be scored")
+
+
+def _text(value: str, place: str) -> str:
+    """The same text, which a tokenizer can read."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise TrajectoryError(
+            f"{place}: holds half a surrogate pair ({value[error.start]!a} at {error.start}), "
+            "which is no text"
+        ) from None
+    return value
 
 
 def _reward(row: Mapping[str, Any], where: str) -> float | None:

@@ -92,6 +92,17 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "differ before their last turn",
     ),
     "texts without a prompt": ({"chosen": "a", "rejected": "b"}, "text without a `prompt`"),
+    "nulls": ({"prompt": None, "completion": None}, "`prompt`, `completion`: null"),
+    "half a surrogate pair": (
+        {"prompt": "rev \ud800abc", "completion": "a"},
+        "prompt: holds half a surrogate pair ('\\ud800' at 4)",
+    ),
+    "an answer to nothing": ({"messages": [assistant("a")]}, "so nothing was asked"),
+    "no turn at all": ({"prompt": [], "completion": "a"}, "prompt: an empty list"),
+    "a pair without a prompt": (
+        {"chosen": [assistant("a")], "rejected": [assistant("b")]},
+        "or have no other",
+    ),
     "an endless reward": (
         {"prompt": "q", "completion": "a", "reward": float("nan")},
         "reward: nan; it is a finite number",

@@ -1,0 +1,169 @@
+"""Provenance around its numbers: rewards, files that fail, rows that no longer hold."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from ptharness_zoo import CHECKPOINTS, TRAJECTORIES
+
+from ptharness.cli import main
+from ptharness.errors import PluginError
+from ptharness.evaluation import Request
+from ptharness.observer import Observer
+from ptharness.plugins import load_plugins
+from ptharness.provenance import ProvenanceSettings, _rewarded, _Text, measure_provenance
+from ptharness.results import Results
+
+
+def texts(count: int, columns: dict[str, Any] | None = None) -> list[_Text]:
+    about = {"prompt": [{"role": "user", "content": "q"}], "columns": columns or {}}
+    return [_Text(i, about, f"a{i}", np.zeros(2), "own", math.nan, False) for i in range(count)]
+
+
+def test_a_reward_function_is_called_as_trl_does() -> None:
+    seen: dict[str, Any] = {}
+
+    def reward(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float]:
+        seen.update(columns, prompts=prompts, completions=completions)
+        return [1.0, None, np.float32(0.5)]  # type: ignore[list-item]
+
+    found = [text.reward for text in _rewarded(texts(3, {"answer": "42"}), reward)]
+    assert found[0] == 1.0
+    assert math.isnan(found[1])
+    assert found[2] == 0.5
+    assert seen["answer"] == ["42"] * 3
+    assert seen["completions"][1] == [{"role": "assistant", "content": "a1"}]
+
+
+def leaves(**_: Any) -> list[float]:
+    raise SystemExit(3)
+
+
+async def waits(**_: Any) -> list[float]:
+    return [1.0]
+
+
+WRONG: dict[str, tuple[Callable[..., Any], str]] = {
+    "raises": (lambda **_: 1 / 0, "failed: ZeroDivisionError"),
+    "leaves": (leaves, "failed: SystemExit: 3"),
+    "asynchronous": (waits, "failed: TypeError: it is asynchronous"),
+    "too few": (lambda **_: [1.0], "gave 1 rewards for 3 completions"),
+    "infinite": (lambda **_: [math.inf] * 3, "gave inf; a reward is a number"),
+    "huge": (lambda **_: [1e308] * 3, "gave 1e+308"),
+    "text": (lambda **_: ["1"] * 3, "gave '1'"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_no_reward_is_said(name: str) -> None:
+    function, words = WRONG[name]
+    with pytest.raises(PluginError, match="the reward function") as caught:
+        _rewarded(texts(3), function)
+    assert words in str(caught.value)
+
+
+def test_what_a_reward_prints_is_not_our_output(capsys: pytest.CaptureFixture[str]) -> None:
+    def chatty(**_: Any) -> list[float]:
+        print("hello")
+        return [0.0] * 3
+
+    _rewarded(texts(3), chatty)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """base -> sft -> grpo of the zoo with their trajectories, and the fake engine."""
+    entries: dict[str, Any] = {"base": {"path": str(CHECKPOINTS / "base")}}
+    for name, parent in (("sft", "base"), ("grpo", "sft")):
+        shutil.copy(TRAJECTORIES / f"{name}.jsonl.gz", tmp_path)
+        entries[name] = {
+            "path": str(CHECKPOINTS / name),
+            "parent": parent,
+            "method": name,
+            "trajectories": f"{name}.jsonl.gz",
+        }
+    content = {
+        "lineage": "small",
+        "checkpoints": entries,
+        "evaluate": {"tasks": ["arith_rev"]},
+        "engine": {"name": "fake"},
+    }
+    path = tmp_path / "lineage.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+def measure(manifest: Path, **settings: Any) -> tuple[list[dict[str, Any]], list[Any]]:
+    request = Request(manifest, manifest.parent / "out")
+    chosen = ProvenanceSettings(prompts=12, per_prompt=2, samples=2, **settings)
+    _, rows, failures = measure_provenance(request, chosen, load_plugins(), Observer())
+    return rows, list(failures)
+
+
+def test_rows_that_no_longer_hold_go(manifest: Path) -> None:
+    folder = manifest.parent / "out" / "small"
+    measure(manifest)
+    arguments = ["run", str(manifest), "-o", str(manifest.parent / "out"), "--limit", "4", "-q"]
+    assert main(arguments) == 0
+    whole = pd.read_parquet(folder / "provenance.parquet")
+    assert list(whole.checkpoint) == ["sft", "grpo"]
+    assert set(whole.engine) == {"fake"}
+    # Another training set of grpo: what was measured is not of it.
+    shutil.copy(TRAJECTORIES / "narrow.jsonl.gz", manifest.parent / "grpo.jsonl.gz")
+    assert main(arguments) == 0
+    assert list(Results(folder).provenance.checkpoint) == ["sft"]
+    # One stage measured again: the other keeps its row.
+    measure(manifest, stages=("grpo",))
+    assert list(Results(folder).provenance.checkpoint) == ["sft", "grpo"]
+    # A renamed checkpoint is another one.
+    text = (
+        manifest.read_text().replace("  sft:", "  tuned:").replace("parent: sft", "parent: tuned")
+    )
+    manifest.write_text(text)
+    assert main(arguments) == 0
+    assert not (folder / "provenance.parquet").exists()
+    assert "Not measured" in (folder / "report.html").read_text()
+
+
+def test_a_broken_file_fails_its_stage_alone_and_by_name(
+    manifest: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (manifest.parent / "bad.jsonl").write_text('{"prompt": "q", "completion": "a"}\n\nnot json\n')
+    manifest.write_text(manifest.read_text().replace("sft.jsonl.gz", "bad.jsonl"))
+    rows, failures = measure(manifest)
+    assert [row["checkpoint"] for row in rows] == ["grpo"]
+    (failure,) = failures
+    assert (failure.checkpoint, failure.stage) == ("sft", "trajectories")
+    assert "bad.jsonl line 3: is not JSON (Expecting value at column 1)" in failure.message
+    words = ["provenance", str(manifest), "-o", str(manifest.parent / "out"), "--stages", "sft"]
+    assert main(words) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"error: {manifest}: checkpoints.sft.trajectories: ")
+
+
+@pytest.mark.parametrize("gap", ["nan", "inf", "0", "-1"])
+def test_a_gap_is_a_positive_number(manifest: Path, gap: str) -> None:
+    assert main(["provenance", str(manifest), "--gap", gap]) == 2
+
+
+def test_distances_need_two_checkpoints(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(manifest.parent / "out")
+    assert main(["distances", str(manifest), "-o", out, "--checkpoints", "base"]) == 2
+    assert "--checkpoints: a distance is between two checkpoints" in capsys.readouterr().err
+
+
+def test_json_is_json(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["provenance", str(manifest), "-o", str(manifest.parent / "out"), "--prompts", "12"]
+    assert main([*words, "--samples", "2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {row["checkpoint"] for row in found["stages"]} == {"sft", "grpo"}
