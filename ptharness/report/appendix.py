@@ -191,6 +191,11 @@ def _undefined(tables: Tables) -> tuple[tuple[str, str, str, int], ...]:
         for row in tables.rows(table)
         if row["estimate"] is None
     )
+    counts.update(
+        ("distances.parquet", "nats_per_token", row["reason"] or "no reason given")
+        for row in tables.rows("distances")
+        if row["nats_per_token"] is None
+    )
     merged: dict[tuple[str, str], Counter[tuple[str, str]]] = {}
     for (table, quantity, reason), number in counts.items():
         key = (table, _DECIMALS.sub("#", reason))

@@ -70,6 +70,7 @@ def _content(tables: Tables) -> dict[str, Any]:
     from ptharness.report.figures.turnover import turnover
     from ptharness.report.figures.waterfall import waterfall
     from ptharness.report.graph import draw
+    from ptharness.report.groups import groups
     from ptharness.report.lineage import read_lineage
     from ptharness.report.stages import COLUMNS, stages
     from ptharness.report.strips import strips
@@ -115,6 +116,7 @@ def _content(tables: Tables) -> dict[str, Any]:
         "cost": spent,
         "certified": certified(tables, lineage),
         "appendix": appendix(tables),
+        "groups": groups(tables),
         "series": [
             {
                 "checkpoint": lineage.checkpoints[index],

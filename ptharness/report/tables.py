@@ -20,6 +20,8 @@ _UNREAD = frozenset(
 )
 """Columns that a report has no use for, save those of `checkpoints`: turning them into Python's
 values takes longer than all else."""
+_READ = {"distances": frozenset({"method"})}
+"""Columns of one table that are named like a tag and are none."""
 
 
 class Tables:
@@ -79,7 +81,8 @@ class Tables:
             schema = {**PUBLISHED, **ANALYSIS, **LIKELIHOODS}[table]
             # Tables of before may lack a column that was added since.
             there = self.results.columns(table)
-            columns = [name for name in schema.names if name in there and name not in _UNREAD]
+            unread = _UNREAD - _READ.get(table, frozenset())
+            columns = [name for name in schema.names if name in there and name not in unread]
         return _plain(self.results.arrow(table, columns).to_pylist())
 
 

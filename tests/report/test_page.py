@@ -6,13 +6,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from ptharness.errors import ResultsError
+from ptharness.publish import default_settings, publish_analysis
 from ptharness.report import write_report
 from ptharness.report.certified import MOST_ITEMS
 from ptharness.report.graph import WIDEST, draw
@@ -22,9 +25,11 @@ from ptharness.report.tables import Tables
 from ptharness.report.verdicts import Verdicts
 from ptharness.results import Results
 from ptharness.schema import METRICS
+from ptharness.tasks.base import Aggregation, Group
 from tests.report.conftest import KINDS
 from tests.report.pages import Page
 from tests.report.tables import Made, many, write_results
+from tests.synthetic import SAMPLES, Run
 
 Pages = Callable[[str], Page]
 Folders = Callable[[str], Path]
@@ -72,7 +77,7 @@ def test_every_panel_is_there_whatever_is_missing(page: Pages, kind: str) -> Non
         ("undefined", "methods", "needs n >= k + 1"),
         ("unanalysed", "provenance", "Not measured: ptharness provenance does it"),
         ("unanalysed", "distances", "Not measured: `ptharness distances` does it"),
-        ("undefined", "distances", "the checkpoints have different vocabularies"),
+        ("undefined", "distances", "No distance is defined: another vocabulary."),
         ("alone", "stages", "The lineage has no stage"),
         ("alone", "decomposition", "There is no stage to compare"),
         ("alone", "turnover", "There are no two checkpoints to compare"),
@@ -84,6 +89,105 @@ def test_every_panel_is_there_whatever_is_missing(page: Pages, kind: str) -> Non
 )
 def test_what_is_missing_is_said(page: Pages, kind: str, panel: str, words: str) -> None:
     assert words in page(kind).section(panel).words
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """The report of a real analysis with a group and fewer samples than the budget needs."""
+    run = Run(tmp_path_factory.mktemp("few")).fill()
+    group = Group("both", ("add", "pick"), (Aggregation("exact_match"), Aggregation("acc")))
+    run.evaluation = replace(run.evaluation, groups=(group,))
+    run.publish()
+    results = Results(run.folder)
+    publish_analysis(results, default_settings(results))
+    return Page(render(Results(run.folder)))
+
+
+def test_too_few_samples_are_the_reason_for_no_turnover(few: Page) -> None:
+    assert few.section("lineage").words.count("sft") > 1
+    words = few.section("turnover").words
+    assert "No count is defined" in words
+    assert f"k = 16, and there are {SAMPLES}" in words
+    assert "no two checkpoints" not in words
+
+
+def test_groups_stand_in_the_appendix(few: Page, page: Pages) -> None:
+    table = few.table("Metrics of groups, as lm-eval aggregates those of their tasks")
+    assert [row[:3] for row in table] == [
+        ["both", name, metric]
+        for name in ("base", "sft", "grpo")
+        for metric in ("exact_match, strict", "acc")
+    ]
+    for row in table:
+        assert 0 <= float(row[3]) <= 1
+        low, high = row[4].strip("[]").split(",")
+        assert float(low) < float(high), "an interval has a width"
+        assert row[6] == "add, pick"
+    assert "Groups of tasks" not in page("whole").section("methods").words
+
+
+def with_distances(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Page:
+    """The report of a whole folder whose rows of distances.parquet are changed."""
+    file = write_results(folder) / "distances.parquet"
+    table = pq.read_table(file)
+    rows = [{**row, **change(row)} for row in table.to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), file)
+    return Page(render(Results(folder)))
+
+
+UNDEFINED = {"nats_per_token": None, "reason": "needs two clusters of items"}
+
+
+def test_distances_of_another_lineage_are_called_so(tmp_path: Path) -> None:
+    renamed = {"base": "old-base", "sft": "old-sft"}
+    remedy = "old-base, old-sft: run `ptharness distances` again."
+    some = with_distances(
+        tmp_path / "some",
+        lambda row: {side: renamed.get(row[side], row[side]) for side in ("source", "target")},
+    )
+    assert remedy in some.section("distances").words
+    drawn = {row[side] for row in some.rows("distances") for side in ("x", "y")}
+    assert {"grpo", "student", "dpo"} <= drawn
+    assert drawn.isdisjoint({*renamed, *renamed.values()})
+    every = with_distances(
+        tmp_path / "every",
+        lambda row: {side: f"old-{row[side]}" for side in ("source", "target")},
+    )
+    assert (
+        "distances.parquet was made of another lineage, with old-"
+        in every.section("distances").words
+    )
+    assert "No distance is defined" not in every.section("distances").words
+    tasks = with_distances(tmp_path / "tasks", lambda _: {"scope": "task", "task": "old"})
+    assert "holds other tasks than these tables" in tasks.section("distances").words
+
+
+def test_a_stage_without_a_distance_or_attrition_says_which(tmp_path: Path) -> None:
+    children = with_distances(
+        tmp_path / "children", lambda row: UNDEFINED if row["relation"] == "child" else {}
+    )
+    words = children.section("distances").words
+    assert "No stage has a distance: needs two clusters of items." in words
+    folder = write_results(tmp_path / "lost")
+    table = pq.read_table(folder / "edges.parquet")
+    rows = [
+        {**row, "estimate": None, "reason": "needs 17 samples"} if row["quantity"] == "att" else row
+        for row in table.to_pylist()
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), folder / "edges.parquet")
+    words = Page(render(Results(folder))).section("distances").words
+    assert "No stage with a distance has an attrition: needs 17 samples." in words
+
+
+def test_a_distance_says_its_method_and_is_never_minus_nothing(tmp_path: Path) -> None:
+    tiny = {f"nats_per_token{end}": -0.0004 for end in ("", "_ci_low", "_ci_high")}
+    made = with_distances(tmp_path / "tiny", lambda row: {**tiny, "method": "exact"})
+    cells = made.rows("distances")
+    assert {(row["v"], row["lo"], row["hi"], row["m"]) for row in cells} == {(0, 0, 0, "exact")}
+    assert "-0.0" not in str([(row["v"], row["lo"], row["hi"]) for row in cells])
+    texts = [row["t"] for row in made.rows("distance-cost")]
+    assert texts
+    assert all("KL 0.000 nats per token, exact" in text for text in texts)
 
 
 def test_failures_are_announced_above_everything(page: Pages) -> None:

@@ -133,6 +133,17 @@ def reasons_by_scope(rows: Iterable[Row], lineage: Lineage, drawn: Iterable[int]
     return reasons
 
 
+def first_reason(rows: Iterable[Row], lineage: Lineage) -> str | None:
+    """Why these rows are undefined: what the widest scope among those with a reason gives."""
+    given = [
+        (scope.index, row["reason"])
+        for row in rows
+        if row["reason"]
+        if (scope := lineage.scope(row))
+    ]
+    return min(given, key=lambda one: one[0], default=(0, None))[1]
+
+
 def series_order(lineage: Lineage) -> list[int]:
     """Checkpoints in the order in which they take colours: the main path first."""
     main = [checkpoint.index for checkpoint in lineage.main_path]

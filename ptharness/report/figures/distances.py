@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
-from ptharness.report.figures.base import Figure, Sheet, scope_parameter
+from ptharness.report.figures.base import (
+    Figure,
+    Sheet,
+    first_reason,
+    reasons_by_scope,
+    scope_parameter,
+)
 from ptharness.report.lineage import Lineage
 from ptharness.report.tables import Row, Tables, files
 
 STEP = 26
+MOST_REASONS = 3
+"""More of them say no more to a reader; distances.parquet and the appendix have all."""
+MOST_NAMED = 5
+"""Checkpoints of another lineage that are named."""
 MOST_LABELLED = 10
 """Beyond so many checkpoints the cells are too small for their numbers."""
 _TIP = (
     "datum.y + ' judged by ' + datum.x + '\\n' + format(datum.v, '.3f') + ' nats per token' + "
     "(isValid(datum.lo) ? ' [' + format(datum.lo, '.3f') + ', ' + format(datum.hi, '.3f') + ']' "
-    ": '')"
+    ": '') + (isValid(datum.m) ? '\\n' + datum.m : '')"
 )
 
 
 def distances(tables: Tables, lineage: Lineage) -> tuple[Figure, Figure]:
     """A heat map of all ordered pairs, and distance against attrition, a point per stage."""
-    rows = [
+    here = [
         row
         for row in tables.rows("distances")
-        if row["nats_per_token"] is not None
-        and lineage.scope(row)
-        and lineage.known(row["source"])
-        and lineage.known(row["target"])
+        if lineage.known(row["source"]) and lineage.known(row["target"])
     ]
-    empty = (
-        "Not measured: `ptharness distances` does it."
-        if not tables.rows("distances")
-        else "No distance is defined: the checkpoints have different vocabularies."
-    )
+    rows = [row for row in here if row["nats_per_token"] is not None and lineage.scope(row)]
+    undefined = [row for row in here if row["nats_per_token"] is None]
+    empty = "" if rows else _why(tables, undefined, lineage)
     scopes = tuple(sorted({scope.index for row in rows if (scope := lineage.scope(row))}))
     matrix = Figure(
         "distances",
@@ -43,6 +49,8 @@ def distances(tables: Tables, lineage: Lineage) -> tuple[Figure, Figure]:
         spec=_matrix(rows, lineage) if rows else None,
         empty=empty,
         scopes=scopes,
+        reasons=reasons_by_scope(undefined, lineage, scopes),
+        note=_strangers(tables, lineage),
         most_width=680,
     )
     points = list(_points(rows, tables, lineage))
@@ -53,10 +61,56 @@ def distances(tables: Tables, lineage: Lineage) -> tuple[Figure, Figure]:
         "attrition, up.",
         files("distances", "edges"),
         spec=_scatter(points, lineage) if points else None,
-        empty=empty if not rows else "No stage has both a distance and an attrition.",
+        empty=empty or _why_no_point(rows, undefined, tables, lineage),
         scopes=tuple(sorted({row["s"] for row in points})),
     )
     return matrix, cost
+
+
+def _why(tables: Tables, undefined: list[Row], lineage: Lineage) -> str:
+    """Why there is no distance at all: what the rows say, the most frequent reason first."""
+    if not tables.rows("distances"):
+        return "Not measured: `ptharness distances` does it."
+    reasons = Counter(row["reason"] for row in undefined if row["reason"])
+    found = "; ".join(reason for reason, _ in reasons.most_common(MOST_REASONS))
+    if found:
+        found = f"No distance is defined: {found}."
+    if told := " ".join(filter(None, (found, _strangers(tables, lineage)))):
+        return told
+    return "distances.parquet holds other tasks than these tables: run `ptharness distances` again."
+
+
+def _strangers(tables: Tables, lineage: Lineage) -> str:
+    """That the table was made of a lineage with other checkpoints; empty if it was not."""
+    names = {row[side]: None for row in tables.rows("distances") for side in ("source", "target")}
+    others = [name for name in names if not lineage.known(name)]
+    if not others:
+        return ""
+    more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
+    return (
+        f"distances.parquet was made of another lineage, with {', '.join(others[:MOST_NAMED])}"
+        f"{more}: run `ptharness distances` again."
+    )
+
+
+def _why_no_point(rows: list[Row], undefined: list[Row], tables: Tables, lineage: Lineage) -> str:
+    """Why no stage has both: what its distance or its attrition lacks."""
+    if not any(row["relation"] == "child" for row in rows):
+        reason = first_reason((row for row in undefined if row["relation"] == "child"), lineage)
+        return f"No stage has a distance{f': {reason}' if reason else ''}."
+    lost = [
+        row
+        for row in tables.rows("edges")
+        if row["relation"] == "edge" and row["quantity"] == "att" and row["estimate"] is None
+    ]
+    if reason := first_reason(lost, lineage):
+        return f"No stage with a distance has an attrition: {reason}."
+    return tables.missing("edges") or "No stage has both a distance and an attrition."
+
+
+def _shown(nats: float) -> float:
+    """As far as it is printed, and 0 for what is printed as such: never -0.000."""
+    return round(nats, 4) if abs(nats) >= 0.0005 else 0.0
 
 
 def _matrix(rows: list[Row], lineage: Lineage) -> dict[str, Any]:
@@ -70,7 +124,8 @@ def _matrix(rows: list[Row], lineage: Lineage) -> dict[str, Any]:
             "j": lineage.order(row["target"]),
             "y": row["source"],
             "x": row["target"],
-            "v": round(row["nats_per_token"], 4),
+            "v": _shown(row["nats_per_token"]),
+            "m": row["method"],
             "l": f"{max(row['nats_per_token'], 0.0):.2f}",
             **_ends(row),
         }
@@ -130,7 +185,7 @@ def _matrix(rows: list[Row], lineage: Lineage) -> dict[str, Any]:
 
 def _ends(row: Row) -> Row:
     low, high = row["nats_per_token_ci_low"], row["nats_per_token_ci_high"]
-    return {} if low is None or high is None else {"lo": round(low, 4), "hi": round(high, 4)}
+    return {} if low is None or high is None else {"lo": _shown(low), "hi": _shown(high)}
 
 
 def _points(rows: list[Row], tables: Tables, lineage: Lineage) -> list[Row]:
@@ -145,9 +200,10 @@ def _points(rows: list[Row], tables: Tables, lineage: Lineage) -> list[Row]:
         found = lost.get((row["target"], row["source"], row["scope"], row["task"]))
         scope = lineage.scope(row)
         if row["relation"] == "child" and found is not None and scope is not None:
+            method = f", {row['method']}" if row["method"] else ""
             text = (
-                f"{row['target']} \u2192 {row['source']}\nKL {row['nats_per_token']:.3f} nats per "
-                f"token\nattrition {100 * abs(found['estimate']):.1f} points"
+                f"{row['target']} \u2192 {row['source']}\nKL {_shown(row['nats_per_token']):.3f} "
+                f"nats per token{method}\nattrition {100 * abs(found['estimate']):.1f} points"
             )
             points.append(
                 {

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ptharness.report.figures.base import Figure, Sheet, scope_parameter
+from ptharness.report.figures.base import (
+    Figure,
+    Sheet,
+    first_reason,
+    reasons_by_scope,
+    scope_parameter,
+)
 from ptharness.report.lineage import Lineage
 from ptharness.report.tables import Row, Tables, files
 
@@ -43,14 +49,10 @@ def turnover(tables: Tables, lineage: Lineage) -> tuple[list[Figure], dict[str, 
         rows = [row for row in rows if row["scope"] != "task"]
     defined = [row for row in rows if row["estimate"] is not None]
     if not defined:
-        reason = next((row["reason"] for row in rows if row["reason"]), None)
-        note = note or (
-            f"No count is defined: {reason}."
-            if reason
-            else "There are no two checkpoints to compare."
-        )
-        return [], None, note
+        return [], None, note or _why([*rows, *_of_stages(tables)], lineage)
     highs = _highs(defined, lineage)
+    scopes = tuple(sorted({scope.index for row in defined if (scope := lineage.scope(row))}))
+    reasons = reasons_by_scope(_of_stages(tables), lineage, scopes)
     figures = [
         Figure(
             f"turnover-{quantity.replace('_', '-')}",
@@ -59,11 +61,29 @@ def turnover(tables: Tables, lineage: Lineage) -> tuple[list[Figure], dict[str, 
             files("turnover"),
             spec=_spec(found, highs, lineage, title.lower()),
             scopes=tuple(sorted({scope.index for row in found if (scope := lineage.scope(row))})),
+            reasons=reasons,
         )
         for quantity, title, words in PANELS
         if (found := [row for row in defined if row["quantity"] == quantity])
     ]
     return figures, _pairs(rows, lineage), note
+
+
+def _of_stages(tables: Tables) -> list[Row]:
+    """The same counts of related pairs. turnover.parquet leaves a pair out where it has none; these
+    rows say why."""
+    return [row for row in tables.rows("edges") if row["quantity"] == "new"]
+
+
+def _why(rows: list[Row], lineage: Lineage) -> str:
+    """Why no two checkpoints have a count."""
+    if len(lineage.checkpoints) < 2:
+        return "There are no two checkpoints to compare."
+    undefined = [row for row in rows if row["estimate"] is None]
+    reason = first_reason(undefined, lineage) or (
+        "no two checkpoints have enough samples of the same items, asked alike"
+    )
+    return f"No count is defined: {reason}."
 
 
 def _highs(rows: list[Row], lineage: Lineage) -> list[float]:
