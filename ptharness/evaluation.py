@@ -173,9 +173,11 @@ class Session:
         return plan
 
     def read_checkpoints(self, checkpoints: Iterable[Checkpoint]) -> None:
-        """Digest the files of checkpoints; those that cannot be read fail by name."""
+        """Digest the files of checkpoints; those that cannot be evaluated fail by name."""
         for checkpoint in checkpoints:
             try:
+                if checkpoint.adapter:
+                    self.evaluation.engine.check_adapter(checkpoint.adapter, checkpoint.directory)
                 self.prints[checkpoint.name] = read_prints(checkpoint)
             except CheckpointError as error:
                 self.fail(Failure(checkpoint.name, "", "checkpoint", str(error)))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from ptharness.discovery.manifest_text import questions_in
 from ptharness.discovery.references import FolderIndex, references
 from ptharness.edges import native_differences, shape_differences
-from ptharness.engines.adapters import inspect_on_base
 from ptharness.errors import CheckpointError, TaskError
 from ptharness.evidence import same_family
 from ptharness.fingerprint import position_limit, weight_files
@@ -59,7 +58,7 @@ def _unusable(evaluation: Evaluation) -> Iterator[Finding]:
             for file in weight_files(checkpoint.directory):
                 tensor_shapes(file)
             if checkpoint.adapter:
-                inspect_on_base(checkpoint.adapter, checkpoint.directory)
+                evaluation.engine.check_adapter(checkpoint.adapter, checkpoint.directory)
         except CheckpointError as error:
             yield Finding(checkpoint.name, str(error), is_problem=True)
 

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 
 from ptharness import fingerprint
 from ptharness.context import Fit, binds, fit, request_tokens, too_long
-from ptharness.engines.adapters import inspect_on_base
 from ptharness.errors import CheckpointError
 from ptharness.fingerprint import digest
 from ptharness.lineage import Checkpoint
@@ -127,8 +126,6 @@ def read_prints(checkpoint: Checkpoint) -> CheckpointPrint:
 
 def _read_prints(checkpoint: Checkpoint) -> CheckpointPrint:
     directory = checkpoint.directory
-    if checkpoint.adapter:
-        inspect_on_base(checkpoint.adapter, directory)
     weights = fingerprint.weights_digest(directory)
     if checkpoint.adapter:
         weights = digest(

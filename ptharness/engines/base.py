@@ -10,8 +10,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from ptharness.engines.adapters import inspect_on_base
 from ptharness.errors import CheckpointError, EngineError
 from ptharness.lineage import Checkpoint
 from ptharness.protocol import Sampling
@@ -207,6 +209,14 @@ class Engine(ABC):
         """
         chosen = settings.options.get("max_model_len")
         return None if chosen is None else int(chosen)
+
+    @classmethod
+    def check_adapter(cls, adapter: Path, base: Path) -> None:
+        """Raise `CheckpointError` for an adapter's folder that will be refused. Light.
+
+        Here: for what is no plain LoRA, or not for this base, by configs and headers alone.
+        """
+        inspect_on_base(adapter, base)
 
     @classmethod
     def preload(cls) -> None:

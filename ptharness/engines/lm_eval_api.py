@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from ptharness.engines.base import (
@@ -45,6 +46,10 @@ class ApiEngine(ModelClassEngine):
     """A server that speaks the completions API, through a model class of lm-eval."""
 
     capabilities: ClassVar[Capabilities] = replace(ModelClassEngine.capabilities, adapters=True)
+
+    @classmethod
+    def check_adapter(cls, adapter: Path, base: Path) -> None:
+        """Nothing: it is the server that loads it, of whatever kind it is."""
 
     @classmethod
     def check_options(cls, options: Mapping[str, Any]) -> None:

@@ -176,6 +176,13 @@ def test_an_adapter_without_a_config_is_a_problem_in_words(edited: Edited, check
     ]
 
 
+def test_a_server_sees_to_its_adapters_itself(edited: Edited, checked: Any) -> None:
+    engine = "{name: 'lm_eval:local-completions', base_url: 'http://localhost:1/v1/completions'}"
+    path = edited("{path: checkpoints/grpo", "{adapter: checkpoints/lora", "{name: fake}", engine)
+    write_lora(path.parent / "checkpoints" / "lora", use_dora=True)
+    assert checked(path)["findings"] == []
+
+
 def test_an_adapter_of_another_base_is_a_problem(edited: Edited, checked: Any) -> None:
     path = edited("{path: checkpoints/grpo", "{adapter: checkpoints/lora")
     base = path.parent / "checkpoints" / "sft"

@@ -84,6 +84,17 @@ def test_side_by_side_draws_what_each_draws_alone(lora: Toys) -> None:
     assert len({tuple(texts) for _, texts in drawn.completion}) == len(ADAPTERS)
 
 
+def test_what_its_files_show_fails_before_anything_starts(lora: Toys) -> None:
+    adapter = write_lora(lora.folder / "checkpoints" / "one", "sft", use_dora=True)
+    (lora.folder / "checkpoints" / "two" / "adapter_config.json").unlink()
+    results, said = evaluated(lora)
+    assert [words for words in said if words[0] == "load"] == [["load", "three"]]
+    told = {failure["checkpoint"]: failure["message"] for failure in results.run["failures"]}
+    assert told.keys() == {"one", "two"}
+    assert f"{adapter / 'adapter_config.json'}: use_dora: True: DoRA" in told["one"]
+    assert "adapter_config.json: missing" in told["two"]
+
+
 def test_a_refused_adapter_fails_alone(lora: Toys) -> None:
     results, said = evaluated(lora, refuse="one")
     assert failures(results) == {("one", "checkpoint")}
