@@ -33,13 +33,13 @@ def test_the_rolling_task_and_the_group_load(tmp_path: Path) -> None:
     assert (header.kind, header.metrics) == ("loglikelihood_rolling", (("bits_per_byte", "none"),))
 
     (tmp_path / "reasoning.yaml").write_text(block("group: reasoning"))
-    for name in ("riddles", "arith_add", "arith_mul"):
-        text = block("task: riddles").replace("task: riddles", f"task: {name}")
-        (tmp_path / f"{name}.yaml").write_text(text)
+    (tmp_path / "riddles.yaml").write_text(block("task: riddles"))
     groups = {g.name: g for g in PathTasks().groups("reasoning.yaml", tmp_path)}
-    assert groups["reasoning"].tasks == ("riddles", "arc_easy", "arith_add", "arith_mul")
+    sums = ("arithmetic_2da", "arithmetic_3da")
+    assert groups["reasoning"].tasks == ("riddles", "arc_easy", *sums)
     assert groups["reasoning"].aggregations == (Aggregation("exact_match", ("number",), False),)
-    assert groups["reasoning-sums"].tasks == ("arith_add", "arith_mul")
+    assert groups["reasoning-sums"].tasks == sums
+    assert groups["reasoning-sums"].aggregations == (Aggregation("acc", None, True),)
 
 
 def test_the_contract_runs_as_the_page_says(tmp_path: Path) -> None:
