@@ -306,7 +306,7 @@ def _rewarded(texts: Sequence[_Text], reward: RewardFunction) -> list[_Text]:
     try:
         # What it prints is not our output.
         with contextlib.redirect_stdout(sys.stderr):
-            values = reward(
+            values: Any = reward(
                 prompts=[text.about["prompt"] for text in texts],
                 completions=[_as_trained(text) for text in texts],
                 **{name: [text.about["columns"].get(name) for text in texts] for name in columns},
