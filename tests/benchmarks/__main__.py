@@ -7,6 +7,7 @@ from tests.benchmarks import (
     against_lm_eval,
     analysis_scale,
     generation_overhead,
+    log_likelihoods,
     start_up,
     thirty_swaps,
 )
@@ -17,6 +18,7 @@ for benchmark in (
     against_lm_eval,
     analysis_scale,
     adapters,
+    log_likelihoods,
     thirty_swaps,
 ):
     print(benchmark.main(), flush=True)
