@@ -56,10 +56,9 @@ class ProvenanceSettings:
     """
 
     stages: tuple[str, ...] = ()
-
     prompts: int = 200
-    per_prompt: int = 4
-    samples: int = 4
+    per_prompt: int = 8
+    samples: int = 8
     rare_below: float = 1e-4
     level: float = 0.95
     thresholds: Thresholds = field(default_factory=Thresholds)

@@ -60,7 +60,7 @@ def _holds(row: Row, lineage: Lineage, prints: Mapping[str, CheckpointPrint]) ->
     if "source" in row:
         sides = {"source": "source_fingerprint", "target": "target_fingerprint"}
     for side, fingerprint in sides.items():
-        name, expected = row[side], row.get(fingerprint)
+        name, expected = row.get(side), row.get(fingerprint)
         if name not in lineage.by_name:
             return False
         if expected and name in prints and prints[name].weights != expected:
@@ -74,7 +74,7 @@ def _is_of_stage(row: Row, lineage: Lineage) -> bool:
     if child is None or child.stage is None or child.stage.trajectories is None:
         return False
     try:
-        same = content_digest(child.stage.trajectories) == row["trajectories"]
+        same = content_digest(child.stage.trajectories) == row.get("trajectories")
     except TrajectoryError:
         return False
-    return same and row["parent"] in child.parents
+    return same and row.get("parent") in child.parents

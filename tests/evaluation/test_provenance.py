@@ -135,6 +135,17 @@ def test_rows_that_no_longer_hold_go(manifest: Path) -> None:
     assert "Not measured" in (folder / "report.html").read_text()
 
 
+def test_a_table_with_other_columns_does_not_stop_a_run(manifest: Path) -> None:
+    folder = manifest.parent / "out" / "small"
+    folder.mkdir(parents=True)
+    for name in ("provenance", "distances"):
+        pd.DataFrame({"checkpoint": ["sft"], "other": [1]}).to_parquet(folder / f"{name}.parquet")
+    arguments = ["run", str(manifest), "-o", str(manifest.parent / "out"), "--limit", "4", "-q"]
+    assert main(arguments) == 0
+    assert not (folder / "provenance.parquet").exists()
+    assert not (folder / "distances.parquet").exists()
+
+
 def test_a_broken_file_fails_its_stage_alone_and_by_name(
     manifest: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
