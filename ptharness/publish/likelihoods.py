@@ -60,7 +60,7 @@ def _holds(row: Row, lineage: Lineage, prints: Mapping[str, CheckpointPrint]) ->
     if "source" in row:
         sides = {"source": "source_fingerprint", "target": "target_fingerprint"}
     for side, fingerprint in sides.items():
-        name, expected = row.get(side), row.get(fingerprint)
+        name, expected = str(row.get(side)), row.get(fingerprint)
         if name not in lineage.by_name:
             return False
         if expected and name in prints and prints[name].weights != expected:
