@@ -12,6 +12,9 @@ from ptharness.worker import Event
 class Observer:
     """Is told how a run goes; the base class says nothing. Subclass it to show something."""
 
+    def reading(self, file: str, rows: int) -> None:
+        """So many rows of a training set have been read."""
+
     def preparing(self, done: int, total: int) -> None:
         """Prompt sets are being built."""
 

@@ -72,6 +72,10 @@ class ProgressObserver(Observer):
         assert self.line is not None
         self.progress.update(self.line, description=safe(description), **fields)  # type: ignore[arg-type]
 
+    def reading(self, file: str, rows: int) -> None:
+        """The moving line counts rows; how many there are is not known."""
+        self._show(f"reading {file}", completed=rows)
+
     def preparing(self, done: int, total: int) -> None:
         """The moving line counts prompt sets."""
         self._show("building prompts", completed=done, total=total)

@@ -8,6 +8,15 @@ from __future__ import annotations
 
 from ptharness.trajectories.choose import choose
 from ptharness.trajectories.files import content_digest, read_rows
+from ptharness.trajectories.remembered import remembered_choice
 from ptharness.trajectories.rows import Message, Trajectory, trajectories_of
 
-__all__ = ["Message", "Trajectory", "choose", "content_digest", "read_rows", "trajectories_of"]
+__all__ = [
+    "Message",
+    "Trajectory",
+    "choose",
+    "content_digest",
+    "read_rows",
+    "remembered_choice",
+    "trajectories_of",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ptharness.errors import TrajectoryError
@@ -11,22 +11,37 @@ from ptharness.fingerprint import digest
 from ptharness.trajectories.files import read_rows
 from ptharness.trajectories.rows import Trajectory, trajectories_of
 
+TELL_EVERY = 5000
+"""Rows between two words on how far reading is."""
 
-def choose(path: Path, prompts: int, per_prompt: int) -> list[Trajectory]:
+
+def choose(
+    path: Path, prompts: int, per_prompt: int, on_rows: Callable[[int], None] = lambda _: None
+) -> list[Trajectory]:
     """The trajectories of `prompts` prompts of a training set, at most `per_prompt` of each.
 
     Prompts are taken by the order of their digests: spread over the whole file, and the same
-    whatever order it is in. Only what is chosen stays in memory. Raises `TrajectoryError` for a
-    file without a row.
+    whatever order it is in. Only what is chosen stays in memory. `on_rows` is told now and then
+    how many rows are read. Raises `TrajectoryError` for a file without a row.
     """
-    chosen = _of_smallest_digests(_all(path), prompts, per_prompt)
+    chosen = _of_smallest_digests(_all(path, on_rows), prompts, per_prompt)
     if not chosen:
         raise TrajectoryError(f"{path}: is empty")
     return chosen
 
 
-def _all(path: Path) -> Iterable[Trajectory]:
-    for row, where in read_rows(path):
+def _prompt_digest(trajectory: Trajectory) -> str:
+    """What orders prompts."""
+    prompt = trajectory.prompt
+    # Left to itself, a digest copies messages in depth: half of the time that reading takes.
+    plain = prompt if isinstance(prompt, str) else [message.__dict__ for message in prompt]
+    return digest(plain)
+
+
+def _all(path: Path, on_rows: Callable[[int], None]) -> Iterable[Trajectory]:
+    for number, (row, where) in enumerate(read_rows(path)):
+        if number % TELL_EVERY == 0:
+            on_rows(number)
         yield from trajectories_of(row, where)
 
 
@@ -36,7 +51,7 @@ def _of_smallest_digests(
     kept: dict[str, list[Trajectory]] = {}
     largest: list[tuple[int, str]] = []  # a heap whose first is the largest digest kept
     for trajectory in trajectories:
-        name = digest(trajectory.prompt)
+        name = _prompt_digest(trajectory)
         if name not in kept:
             place = -int(name, 16)
             if len(kept) >= prompts:

@@ -13,10 +13,12 @@ import pyarrow.parquet as pq
 
 from ptharness.errors import TrajectoryError
 from ptharness.fingerprint import file_digest, files_digest
+from ptharness.trajectories.rows import OURS
 
 LINES = (".jsonl", ".jsonl.gz", ".ndjson", ".json")
 LONGEST_LINE = 16 * 1024 * 1024
 BATCH_ROWS = 1000
+BUFFER_BYTES = 1024 * 1024
 
 
 def read_rows(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
@@ -28,11 +30,12 @@ def read_rows(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
     name = path.name.lower()
     try:
         if path.is_dir():
-            yield from _folder(path)
+            for file in _arrow_files(path):
+                yield from _arrow(file)
         elif name.endswith(LINES):
             yield from _lines(path)
         elif name.endswith(".parquet"):
-            yield from _batches(pq.ParquetFile(path).iter_batches(BATCH_ROWS), path)
+            yield from _parquet(path)
         elif name.endswith(".arrow"):
             yield from _arrow(path)
         else:
@@ -51,7 +54,7 @@ def content_digest(path: Path) -> str:
     """
     try:
         if path.is_dir():
-            return files_digest(sorted(path.rglob("*.arrow")))
+            return files_digest(_arrow_files(path))
         return file_digest(path)
     except OSError as error:
         raise TrajectoryError(f"{path}: cannot be read: {error}") from error
@@ -92,8 +95,8 @@ def _parsed(line: str, where: str) -> dict[str, Any]:
     return row
 
 
-def _folder(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    """What `Dataset.save_to_disk` wrote; of a `DatasetDict` its split `train`."""
+def _arrow_files(path: Path) -> list[Path]:
+    """Those that `Dataset.save_to_disk` wrote; of a `DatasetDict` those of its split `train`."""
     files = sorted(path.glob("*.arrow"))
     train = path / "train"
     if not files and train.is_dir():
@@ -103,8 +106,15 @@ def _folder(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
             f"{path}: holds no *.arrow file, nor a folder `train` with one; give a folder that "
             "`save_to_disk` wrote, or a .jsonl or .parquet file"
         )
-    for file in files:
-        yield from _arrow(file)
+    return files
+
+
+def _parquet(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
+    # As it is read by default, a whole row group lies in memory, which may be the whole file.
+    file = pq.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False)
+    schema = file.schema_arrow
+    names = [schema.names[place] for place in _worth_reading(schema)]
+    yield from _batches(file.iter_batches(BATCH_ROWS, columns=names), path)
 
 
 def _arrow(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
@@ -122,8 +132,29 @@ def _arrow(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
 
 def _batches(batches: Iterator[pa.RecordBatch], path: Path) -> Iterator[tuple[dict[str, Any], str]]:
     number = 0
-    for batch in batches:
+    for whole in batches:
+        batch = whole.select(_worth_reading(whole.schema))
         for start in range(0, batch.num_rows, BATCH_ROWS):
             for row in batch.slice(start, BATCH_ROWS).to_pylist():
                 number += 1
                 yield row, f"{path} row {number}"
+
+
+def _worth_reading(schema: pa.Schema) -> list[int]:
+    """Places of the columns that trajectories are made of, and of others but lists of numbers.
+
+    Token ids and log-probabilities of rollouts take far longer to read than their text.
+    """
+    return [
+        place
+        for place, field in enumerate(schema)
+        if field.name in OURS or not _is_numbers(field.type)
+    ]
+
+
+def _is_numbers(kind: pa.DataType) -> bool:
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    if not any(is_kind(kind) for is_kind in lists):
+        return False
+    inner = kind.value_type
+    return bool(pa.types.is_integer(inner) or pa.types.is_floating(inner))

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ptharness.errors import TrajectoryError
 
 Side = Literal["given", "chosen", "rejected"]
+Columns = Mapping[str, str | float]
 
 LEGAL = (
     "a row has `prompt` and `completion`, or `messages`, or `chosen` and `rejected` (with or "
     "without `prompt`)"
 )
 
-_OURS = frozenset({"prompt", "completion", "messages", "chosen", "rejected", "text"})
+OURS = frozenset({"prompt", "completion", "messages", "chosen", "rejected", "text"})
+"""Columns that a trajectory is made of."""
 _LONGEST_COLUMN = 1000
 
 
@@ -43,7 +45,7 @@ class Trajectory:
     side: Side
     reward: float | None
     where: str
-    columns: Mapping[str, str | float] = field(default_factory=dict, hash=False)
+    columns: Columns = field(default_factory=dict, hash=False)
 
 
 def trajectories_of(row: Mapping[str, Any], where: str) -> Iterator[Trajectory]:
@@ -54,27 +56,18 @@ def trajectories_of(row: Mapping[str, Any], where: str) -> Iterator[Trajectory]:
     columns = {
         name: value
         for name, value in row.items()
-        if name not in _OURS and isinstance(value, str | int | float) and _is_short(value)
+        if name not in OURS and isinstance(value, str | int | float) and _is_short(value)
     }
-    for trajectory in _trajectories(row, where):
-        yield replace(trajectory, columns=columns)
-
-
-def _is_short(value: str | float) -> bool:
-    return len(value) <= _LONGEST_COLUMN if isinstance(value, str) else math.isfinite(value)
-
-
-def _trajectories(row: Mapping[str, Any], where: str) -> Iterator[Trajectory]:
     known = ("prompt", "completion", "messages", "chosen", "rejected")
     empty = [name for name in known if name in row and row[name] is None]
     if row.get("messages") is not None:
-        yield from _of_dialogue(row["messages"], where)
+        yield from _of_dialogue(row["messages"], where, columns)
     elif row.get("chosen") is not None and row.get("rejected") is not None:
-        yield from _of_pair(row, where)
+        yield from _of_pair(row, where, columns)
     elif row.get("prompt") is not None and row.get("completion") is not None:
         prompt = _prompt(row["prompt"], f"{where}: prompt")
         completion = _completion(row["completion"], f"{where}: completion")
-        yield Trajectory(prompt, completion, "given", _reward(row, where), where)
+        yield Trajectory(prompt, completion, "given", _reward(row, where), where, columns)
     elif empty:
         raise TrajectoryError(f"{where}: {', '.join(f'`{n}`' for n in empty)}: null; {LEGAL}")
     elif "text" in row:
@@ -86,7 +79,11 @@ def _trajectories(row: Mapping[str, Any], where: str) -> Iterator[Trajectory]:
         raise TrajectoryError(f"{where}: has {named}; {LEGAL}")
 
 
-def _of_dialogue(value: Any, where: str) -> Iterator[Trajectory]:
+def _is_short(value: str | float) -> bool:
+    return len(value) <= _LONGEST_COLUMN if isinstance(value, str) else math.isfinite(value)
+
+
+def _of_dialogue(value: Any, where: str, columns: Columns) -> Iterator[Trajectory]:
     turns = _messages(value, f"{where}: messages")
     answers = [place for place, turn in enumerate(turns) if turn.role == "assistant"]
     if not answers:
@@ -96,14 +93,14 @@ def _of_dialogue(value: Any, where: str) -> Iterator[Trajectory]:
             f"{where}: messages: begins with a turn of the assistant, so nothing was asked"
         )
     for place in answers:
-        yield Trajectory(turns[:place], turns[place].content, "given", None, where)
+        yield Trajectory(turns[:place], turns[place].content, "given", None, where, columns)
 
 
-def _of_pair(row: Mapping[str, Any], where: str) -> Iterator[Trajectory]:
+def _of_pair(row: Mapping[str, Any], where: str, columns: Columns) -> Iterator[Trajectory]:
     if row.get("prompt") is not None:
         prompt = _prompt(row["prompt"], f"{where}: prompt")
         for side in ("chosen", "rejected"):
-            yield _of_side(prompt, row[side], side, where)
+            yield _of_side(prompt, row[side], side, where, columns)
         return
     # Without a prompt both sides tell the whole conversation.
     sides = [row["chosen"], row["rejected"]]
@@ -121,12 +118,14 @@ def _of_pair(row: Mapping[str, Any], where: str) -> Iterator[Trajectory]:
             f"{where}: `chosen` and `rejected` differ before their last turn, or have no other; "
             "give the turns that they share as `prompt`"
         )
-    yield _of_side(chosen[:-1], [chosen[-1].__dict__], "chosen", where)
-    yield _of_side(rejected[:-1], [rejected[-1].__dict__], "rejected", where)
+    yield _of_side(chosen[:-1], [chosen[-1].__dict__], "chosen", where, columns)
+    yield _of_side(rejected[:-1], [rejected[-1].__dict__], "rejected", where, columns)
 
 
-def _of_side(prompt: str | tuple[Message, ...], value: Any, side: Any, where: str) -> Trajectory:
-    return Trajectory(prompt, _completion(value, f"{where}: {side}"), side, None, where)
+def _of_side(
+    prompt: str | tuple[Message, ...], value: Any, side: Any, where: str, columns: Columns
+) -> Trajectory:
+    return Trajectory(prompt, _completion(value, f"{where}: {side}"), side, None, where, columns)
 
 
 def _prompt(value: Any, place: str) -> str | tuple[Message, ...]:
@@ -150,12 +149,12 @@ def _completion(value: Any, place: str) -> str:
 
 
 def _messages(value: Any, place: str) -> tuple[Message, ...]:
-    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+    if not isinstance(value, list):
         raise TrajectoryError(f"{place}: {_kind(value)}; it is text or a list of messages")
     turns = []
     for number, turn in enumerate(value):
-        role = turn.get("role") if isinstance(turn, Mapping) else None
-        if not isinstance(turn, Mapping) or not isinstance(role, str):
+        role = turn.get("role") if isinstance(turn, dict) else None
+        if not isinstance(turn, dict) or not isinstance(role, str):
             raise TrajectoryError(
                 f"{place}[{number}]: {_kind(turn)}; a message has `role` and `content`"
             )
@@ -167,8 +166,8 @@ def _content(value: Any, place: str) -> str:
     """A text, or the parts of one, as multimodal datasets write it."""
     if isinstance(value, str):
         return _text(value, place)
-    if isinstance(value, Sequence) and not isinstance(value, bytes):
-        texts = [part.get("text") if isinstance(part, Mapping) else None for part in value]
+    if isinstance(value, list):
+        texts = [part.get("text") if isinstance(part, dict) else None for part in value]
         if all(isinstance(text, str) for text in texts):
             return _text("".join(str(text) for text in texts), place)
     raise TrajectoryError(f"{place}: {_kind(value)}; only text can be scored")

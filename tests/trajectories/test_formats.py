@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,15 @@ import pytest
 from ptharness_zoo import TRAJECTORIES
 
 from ptharness.errors import TrajectoryError
-from ptharness.trajectories import Message, Trajectory, choose, read_rows, trajectories_of
+from ptharness.trajectories import (
+    Message,
+    Trajectory,
+    choose,
+    content_digest,
+    read_rows,
+    trajectories_of,
+)
+from ptharness.trajectories.choose import TELL_EVERY
 
 
 def user(text: str) -> dict[str, str]:
@@ -175,9 +184,60 @@ def test_a_broken_file_is_named(
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", [".parquet", ".arrow"])
+def test_lists_of_numbers_are_not_read(tmp_path: Path, kind: str) -> None:
+    """Log-probabilities of rollouts; a column that nothing is known of stays to be named."""
+    path = tmp_path / f"data{kind}"
+    table = pa.table([["q"], [[0.5, 0.25]], [["a"]], ["a"]], ["prompt", "logprobs", "tools", "x.y"])
+    if kind == ".parquet":
+        pq.write_table(table, path)
+    else:
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+    ((row, _),) = read_rows(path)
+    assert row == {"prompt": "q", "tools": ["a"], "x.y": "a"}
+
+
+def test_a_column_may_be_there_twice(tmp_path: Path) -> None:
+    path = tmp_path / "data.parquet"
+    names = ["prompt", "completion", "completion"]
+    pq.write_table(pa.table([["q"], ["a"], ["b"]], names), path)
+    ((row, _),) = read_rows(path)
+    assert row == {"prompt": "q", "completion": "b"}
+
+
+def test_a_large_parquet_file_is_not_in_memory_at_once(tmp_path: Path) -> None:
+    path, rows = tmp_path / "data.parquet", 20_000
+    texts = [random.randbytes(400).hex() for _ in range(rows)]
+    pq.write_table(pa.table({"prompt": texts, "completion": ["a"] * rows}), path)
+    size, before = path.stat().st_size, pa.total_allocated_bytes()
+    assert pq.ParquetFile(path).num_row_groups == 1
+    largest = max(pa.total_allocated_bytes() - before for _ in read_rows(path))
+    assert largest < size / 2
+
+
 def test_a_folder_that_is_no_data_set(tmp_path: Path) -> None:
     with pytest.raises(TrajectoryError, match=r"holds no \*.arrow file"):
         list(read_rows(tmp_path))
+
+
+def test_the_digest_is_of_what_is_read(tmp_path: Path) -> None:
+    """Of a dictionary of data sets, the split `train`."""
+    path = write(tmp_path, "-dictionary")
+    first = content_digest(path)
+    test = next((path / "test").glob("*.arrow"))
+    test.write_bytes(b"other")
+    assert content_digest(path) == first
+    with pytest.raises(TrajectoryError, match="holds no"):
+        content_digest(tmp_path)
+
+
+def test_a_choice_tells_how_far_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"prompt": "q", "completion": "a"}\n' * (2 * TELL_EVERY + 1))
+    told: list[int] = []
+    choose(path, 10, 1, told.append)
+    assert told == [0, TELL_EVERY, 2 * TELL_EVERY]
 
 
 def test_a_choice_of_prompts_does_not_depend_on_their_order(tmp_path: Path) -> None:
