@@ -195,7 +195,11 @@ def vocabulary_digest(directory: Path) -> str:
     content = read_object(path, MOST_VOCABULARY_BYTES)
     model = content.get("model")
     vocabulary = model.get("vocab") if isinstance(model, dict) else model
-    return digest(vocabulary, content.get("added_tokens"))
+    added = content.get("added_tokens")
+    if isinstance(added, list) and all(isinstance(token, dict) for token in added):
+        # How a token is found in a text has no part in what it is.
+        added = [(token.get("id"), token.get("content")) for token in added]
+    return digest(vocabulary, added)
 
 
 def read_config(directory: Path) -> dict[str, Any]:

@@ -127,9 +127,9 @@ class Results:
         return self.read("distances")
 
     @cached_property
-    def divergent(self) -> pd.DataFrame:
-        """Samples on which a child parts most from its parent, token by token."""
-        return self.read("divergent")
+    def token_likelihoods(self) -> pd.DataFrame:
+        """One row per sample of a child that its parent judged, token by token."""
+        return self.read("token_likelihoods")
 
     @cached_property
     def analysis(self) -> dict[str, Any]:

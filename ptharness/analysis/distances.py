@@ -55,8 +55,8 @@ def log_ratios(source: Floats, target: Floats) -> float:
     return float(source.sum() - target.sum())
 
 
-def exact_divergence(source: Floats, target: Floats) -> float:
-    """Sum over a sample's positions of KL between next-token distributions, in nats.
+def exact_divergence(source: Floats, target: Floats) -> Floats:
+    """KL between next-token distributions at each position of a sample, in nats: shape (tokens,).
 
     Both are log-probabilities of shape (tokens, vocabulary). What the source gives no probability
     adds nothing; what the target alone gives none makes it infinite.
@@ -66,4 +66,36 @@ def exact_divergence(source: Floats, target: Floats) -> float:
     ratios = np.subtract(source, target, out=np.zeros_like(p), where=p > 0)
     # q - p sums to 0. With it no term is below 0, however log-probabilities are rounded: that of
     # a token is p (x - 1 - log x) with x = q / p.
-    return float((p * ratios + q - p).sum())
+    return np.asarray((p * ratios + q - p).sum(-1))
+
+
+@dataclass(frozen=True)
+class TextBits:
+    """Bits by which a text's writer and its judge code a byte of it, and what the judge needs
+    more. Unlike nats per token they compare between tokenizers."""
+
+    source: float | None
+    target: float | None
+    excess: Estimate
+
+
+def text_bits(
+    source: npt.ArrayLike,
+    target: npt.ArrayLike,
+    size: npt.ArrayLike,
+    clusters: Sequence[Any],
+    tasks: Sequence[Any],
+    level: float = 0.95,
+) -> TextBits:
+    """From items of one or more tasks, every task counting the same.
+
+    `source` and `target` are each item's mean bits over its samples, `size` their mean UTF-8
+    bytes. Shapes (items,). Undefined where a task's texts are all empty.
+    """
+    mine, theirs, length = (np.asarray(v, np.float64) for v in (source, target, size))
+    means = MacroMeans.of(np.stack([mine, theirs, length], 1), clusters, tasks)
+    if not means.values[2] > 0:
+        return TextBits(None, None, Estimate(level=level, reason="the texts are empty"))
+    excess = MacroMeans.of(np.stack([theirs - mine, length], 1), clusters, tasks)
+    per_byte = means.values[:2] / means.values[2]
+    return TextBits(float(per_byte[0]), float(per_byte[1]), excess.ratio("bytes per sample", level))

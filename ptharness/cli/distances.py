@@ -77,8 +77,12 @@ def distances(
     Over a small vocabulary (1,024 tokens at most; engines vllm and lm_eval:hf) both
     distributions are compared at every token, otherwise the log-probabilities of those drawn.
 
-    Writes distances.parquet, and divergent.parquet with the samples on which a child parts most
-    from its parent. Samples that `ptharness run` drew at temperature 1 are used again.
+    Where vocabularies differ there is no divergence: the judge reads the text in its own tokens,
+    and both likelihoods stand in bits per byte.
+
+    Writes distances.parquet, and token_likelihoods.parquet with what each child says, token by
+    token under its parent; `ptharness show RESULTS --item ITEM --tokens` shows that. Samples that
+    `ptharness run` drew at temperature 1 are used again.
 
     \b
     Examples:
@@ -120,28 +124,7 @@ def _show(rows: list[dict[str, Any]]) -> None:
         for row in rows
         if row["scope"] == "pooled" or (row["source"], row["target"]) not in pooled
     ]
-    at = {(row["source"], row["target"]): row for row in whole}
-    names = list(dict.fromkeys(row["source"] for row in whole))
-    names += [row["target"] for row in whole if row["target"] not in names]
-    names = list(dict.fromkeys(names))
-    if len(names) <= MOST_IN_A_MATRIX:
-        cells = [
-            (name, *("" if name == other else _value(at.get((name, other))) for other in names))
-            for name in names
-        ]
-        print_table(("says / judged by", *names), cells)
-    else:
-        edges = [row for row in whole if row["relation"] == "child"]
-        cells = [
-            (
-                row["source"],
-                row["target"],
-                _value(row, interval=True),
-                _value(at.get((row["target"], row["source"])), interval=True),
-            )
-            for row in edges
-        ]
-        print_table(("child", "parent", "KL(child || parent)", "KL(parent || child)"), cells)
+    _show_pairs(whole, "nats_per_token", "KL(child || parent)", "KL(parent || child)")
     methods = " and ".join(sorted({row["method"] for row in whole if row.get("method")}))
     told = "nats per token by which the judge finds a sample less likely than its writer does"
     print_text(f"{told} ({methods})" if methods else told)
@@ -149,13 +132,42 @@ def _show(rows: list[dict[str, Any]]) -> None:
         pairs = [f"{r['source']} -> {r['target']}" for r in whole if r.get("reason") == reason]
         more = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
         print_text(f"{', '.join(pairs[:3])}{more}: {reason}")
+    if any(not row["method"] and row.get("target_bits_per_byte") is not None for row in whole):
+        _show_pairs(whole, "excess_bits_per_byte", "child by its parent", "parent by its child")
+        print_text(
+            "bits per byte of text that the judge needs more than its writer, each in its own "
+            "tokens"
+        )
 
 
-def _value(row: dict[str, Any] | None, *, interval: bool = False) -> str:
-    if row is None or row.get("nats_per_token") is None:
+def _show_pairs(rows: list[dict[str, Any]], column: str, down: str, up: str) -> None:
+    """One quantity of each pair; of many checkpoints those of stages, both ways."""
+    at = {(row["source"], row["target"]): row for row in rows}
+    names = list(dict.fromkeys([r["source"] for r in rows] + [r["target"] for r in rows]))
+    if len(names) <= MOST_IN_A_MATRIX:
+        cells = [
+            (n, *("" if n == other else _value(at.get((n, other)), column) for other in names))
+            for n in names
+        ]
+        print_table(("says / judged by", *names), cells)
+        return
+    cells = [
+        (
+            row["source"],
+            row["target"],
+            _value(row, column, interval=True),
+            _value(at.get((row["target"], row["source"])), column, interval=True),
+        )
+        for row in rows
+        if row["relation"] == "child"
+    ]
+    print_table(("child", "parent", down, up), cells)
+
+
+def _value(row: dict[str, Any] | None, column: str, *, interval: bool = False) -> str:
+    if row is None or row.get(column) is None:
         return "-"
-    text = f"{round(row['nats_per_token'], 3) + 0.0:.3f}"  # no -0.000
-    if interval and row["nats_per_token_ci_low"] is not None:
-        low, high = row["nats_per_token_ci_low"], row["nats_per_token_ci_high"]
-        text += f" [{low:.3f}, {high:.3f}]"
+    text = f"{round(row[column], 3) + 0.0:.3f}"  # no -0.000
+    if interval and row[f"{column}_ci_low"] is not None:
+        text += f" [{row[f'{column}_ci_low']:.3f}, {row[f'{column}_ci_high']:.3f}]"
     return text

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ptharness.schema.analysis import ANALYSIS, CERTIFIED, EDGES, MEASURES, RETENTION, VERDICTS
 from ptharness.schema.columns import TAGS
-from ptharness.schema.likelihoods import DISTANCES, DIVERGENT, LIKELIHOODS, PROVENANCE
+from ptharness.schema.likelihoods import DISTANCES, LIKELIHOODS, PROVENANCE, TOKEN_LIKELIHOODS
 from ptharness.schema.published import CHECKPOINTS, DOCUMENTS, ITEMS, METRICS, PUBLISHED, SAMPLES
 from ptharness.schema.units import AGGREGATES, GENERATIONS, PROMPTS, SCORES
 
@@ -20,7 +20,6 @@ __all__ = [
     "CERTIFIED",
     "CHECKPOINTS",
     "DISTANCES",
-    "DIVERGENT",
     "DOCUMENTS",
     "EDGES",
     "GENERATIONS",
@@ -36,5 +35,6 @@ __all__ = [
     "SCHEMA_VERSION",
     "SCORES",
     "TAGS",
+    "TOKEN_LIKELIHOODS",
     "VERDICTS",
 ]

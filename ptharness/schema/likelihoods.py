@@ -52,7 +52,11 @@ PROVENANCE = pa.schema(
             "Share of the given tokens that the parent gives less probability than rare_below.",
         ),
         field("rare_below", pa.float64(), "Probability below which a token counts as rare."),
-        field("given_bits_per_byte", pa.float64(), "Of the given text; tokenizers compare in it."),
+        field(
+            "given_bits_per_byte",
+            pa.float64(),
+            "Of the given text; tokenizers compare in it. Null where some is misspelled.",
+        ),
         field("own_bits_per_byte", pa.float64(), "Of the own samples."),
         field("reward_difference", pa.float64(), "Mean reward of the given minus the own's."),
         field("reward_ci_low", pa.float64(), "Lower end of its interval."),
@@ -61,6 +65,11 @@ PROVENANCE = pa.schema(
             "looks_filtered",
             pa.bool_(),
             "Whether the given are better than the parent's own; null without rewards.",
+        ),
+        field(
+            "misspelled",
+            pa.int32(),
+            "Trajectories that the parent's tokenizer changes: an unknown character, lower case.",
         ),
         field("truncated", pa.int32(), "Own samples that were cut off."),
         field("too_long", pa.int32(), "Trajectories that do not fit the parent's context."),
@@ -98,14 +107,28 @@ DISTANCES = pa.schema(
         field("nats_per_sequence_stderr", pa.float64(), "Its standard error, clustered."),
         field("nats_per_sequence_ci_low", pa.float64(), "Lower end of its interval."),
         field("nats_per_sequence_ci_high", pa.float64(), "Upper end of its interval."),
+        field(
+            "source_bits_per_byte",
+            pa.float64(),
+            "Bits in which the source codes a byte of its samples' text, special tokens aside.",
+        ),
+        field(
+            "target_bits_per_byte",
+            pa.float64(),
+            "Bits in which the target does, in its own tokens: vocabularies compare in it.",
+        ),
+        field("excess_bits_per_byte", pa.float64(), "What the target needs more."),
+        field("excess_bits_per_byte_stderr", pa.float64(), "Its standard error, clustered."),
+        field("excess_bits_per_byte_ci_low", pa.float64(), "Lower end of its interval."),
+        field("excess_bits_per_byte_ci_high", pa.float64(), "Upper end of its interval."),
         field("level", pa.float64(), "Confidence of the intervals."),
         field("items", pa.int32(), "Items that it rests on.", nullable=False),
         field("samples", pa.int32(), "Samples that it rests on.", nullable=False),
-        field("reason", pa.string(), "Why it is undefined."),
+        field("reason", pa.string(), "Why the divergence is undefined."),
     ]
 )
 
-DIVERGENT = pa.schema(
+TOKEN_LIKELIHOODS = pa.schema(
     [
         LINEAGE,
         field("source", TAG, "Checkpoint that wrote the sample.", nullable=False),
@@ -120,8 +143,17 @@ DIVERGENT = pa.schema(
         field("tokens", NAMES, "Text of each token.", nullable=False),
         field("source_logprobs_nats", NATS, "Of each token under its writer."),
         field("target_logprobs_nats", NATS, "Of each token under the parent."),
+        field(
+            "divergences_nats",
+            NATS,
+            "KL(source || target) of the next token at each place; null where it is not exact.",
+        ),
     ]
 )
 
-LIKELIHOODS = {"provenance": PROVENANCE, "distances": DISTANCES, "divergent": DIVERGENT}
+LIKELIHOODS = {
+    "provenance": PROVENANCE,
+    "distances": DISTANCES,
+    "token_likelihoods": TOKEN_LIKELIHOODS,
+}
 """Tables of how likely one checkpoint finds text; made by commands of their own."""

@@ -66,6 +66,19 @@ class PromptEncoder:
             encoded.append((before, after))
         return encoded
 
+    def continuations(self, rows: Sequence[tuple[str, Ids, str]]) -> list[Ids]:
+        """What comes after a prompt (its text and its token ids), in the tokens that it has there.
+
+        Unlike in `pairs`, the prompt's tokens stay: a text is encoded alone where it would run
+        into them.
+        """
+        whole = self.prompts([prompt + text for prompt, _, text in rows])
+        alone = iter(self._encode([text for *_, text in rows], lambda _: True))
+        return [
+            ids[len(before) :] if ids[: len(before)] == before else lonely
+            for ids, (_, before, _), lonely in zip(whole, rows, alone, strict=True)
+        ]
+
     def whole(self, texts: Sequence[str]) -> list[tuple[Ids, Ids]]:
         """Texts to score from their first token on, after the prefix token (`hf`'s
         `loglikelihood_rolling`). A text without a token stays without one.

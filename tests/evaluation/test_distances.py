@@ -14,7 +14,14 @@ from ptharness.errors import EngineError
 from ptharness.evaluation import Request
 from ptharness.observer import Observer
 from ptharness.plugins import load_plugins
+from ptharness.testing.tiny_models import write_tokenizer
 from tests.evaluation.conftest import PLUGIN, Toys
+
+
+@pytest.fixture(autouse=True)
+def tokenizers(toys: Toys) -> None:
+    for name in ("base", "sft", "grpo"):
+        write_tokenizer(toys.folder / "checkpoints" / name)
 
 
 def pad(toys: Toys, **tokens: int) -> None:
@@ -33,8 +40,6 @@ def measure(toys: Toys, method: Method = "auto") -> list[dict[str, Any]]:
 
 
 def test_each_pair_is_measured_as_exactly_as_it_can_be(toys: Toys) -> None:
-    # The folders' tokenizers do not decode, as texts on which a child parts from its parent would.
-    toys.manifest(", parent: base, method: sft", "", ", parent: sft, method: grpo, step: 3", "")
     pad(toys, base=128, sft=128, grpo=130)
     rows = measure(toys)
     method = {(row["source"], row["target"]): row["method"] for row in rows}
@@ -68,6 +73,36 @@ def test_exact_sums_that_cannot_be_had_are_refused(
     with pytest.raises(EngineError, match=f"{told}.*; choose the method auto or sampled"):
         measure(toys, "exact")
     assert not toys.units("generation"), "it is said before anything is generated"
+
+
+def test_texts_that_another_vocabulary_cannot_spell_are_left_out(toys: Toys) -> None:
+    folder = toys.folder / "checkpoints" / "grpo" / "tokenizer.json"
+    content = json.loads(folder.read_text())
+    without = {token: i for token, i in content["model"]["vocab"].items() if token not in "4a"}
+    content["model"]["vocab"] = without
+    folder.write_text(json.dumps(content))
+    rows = {(row["source"], row["target"]): row for row in measure(toys)}
+    row = rows["sft", "grpo"]
+    assert (row["method"], row["nats_per_token"]) == (None, None)
+    assert row["excess_bits_per_byte_ci_low"] < row["excess_bits_per_byte_ci_high"]
+    left_out = 4 * 2 - row["samples"]
+    assert 0 < left_out < 8
+    assert row["reason"].endswith(
+        f"; {left_out} texts are left out, which the target's tokenizer cannot spell"
+    )
+    assert rows["grpo", "sft"]["samples"] == 8
+    assert rows["sft", "base"]["method"] == "sampled"
+
+
+def test_where_no_text_can_be_spelled_nothing_is_told_of_it(toys: Toys) -> None:
+    path = toys.folder / "checkpoints" / "grpo" / "tokenizer.json"
+    content = json.loads(path.read_text())
+    vocabulary = content["model"]["vocab"]
+    content["model"]["vocab"] = {t: i for t, i in vocabulary.items() if len(t) > 1}
+    path.write_text(json.dumps(content))
+    (row,) = [r for r in measure(toys) if (r["source"], r["target"]) == ("sft", "grpo")]
+    assert (row["samples"], row["target_bits_per_byte"]) == (0, None)
+    assert "8 texts are left out" in row["reason"]
 
 
 def test_an_engine_without_distributions_is_named(

@@ -169,3 +169,30 @@ def test_checkpoint_fixture_adds_bos_only_where_asked(checkpoint: Path) -> None:
     config = json.loads((checkpoint / "tokenizer_config.json").read_text())
     adds = tokenizer("the cat")["input_ids"][0] == tokenizer.bos_token_id
     assert adds is (config.get("bos_token") is not None)
+
+
+def test_a_continuation_has_the_tokens_that_it_has_after_its_prompt() -> None:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<unk>", "a", "b", "\u2581", "\u2581b", ":"]
+    core = Tokenizer(
+        models.BPE({word: i for i, word in enumerate(words)}, [("\u2581", "b")], unk_token="<unk>")
+    )
+    core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    core.decoder = decoders.Metaspace(prepend_scheme="first")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>")
+    encoder = PromptEncoder(tokenizer)
+
+    def tokens_after(prompt: str, text: str) -> list[str]:
+        (before,) = encoder.prompts([prompt])
+        (ids,) = encoder.continuations([(prompt, before, text)])
+        found: list[str] = tokenizer.convert_ids_to_tokens(ids)
+        return found
+
+    alone = tokenizer("b", add_special_tokens=False)["input_ids"]
+    assert tokenizer.convert_ids_to_tokens(alone) == ["\u2581b"], "as the first word of a text"
+    assert tokens_after("a:", "b") == ["b"]
+    assert tokens_after("a:", " b") == ["\u2581b"]
+    # The prompt's last token would be another: the prompt stays as it was asked.
+    assert tokens_after("a: ", "b") == ["\u2581b"]

@@ -139,8 +139,10 @@ def test_a_log_ratio_is_that_of_transformers(measured: Measured) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    divergent = pd.read_parquet(measured[0] / "zoo" / "divergent.parquet")
-    row = divergent[(divergent.source == "sft") & (divergent.task == "arith_rot")].iloc[0]
+    judged = pd.read_parquet(measured[0] / "zoo" / "token_likelihoods.parquet")
+    row = (
+        judged[(judged.source == "sft") & (judged.task == "arith_rot")].sort_values("nats").iloc[-1]
+    )
     tokenizer = AutoTokenizer.from_pretrained(CHECKPOINTS / "sft")
     context = tokenizer(row.prompt, add_special_tokens=False)["input_ids"]
     rest = tokenizer.convert_tokens_to_ids(list(row.tokens))
