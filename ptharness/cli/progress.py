@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 class ProgressObserver(Observer):
@@ -92,14 +92,18 @@ class ProgressObserver(Observer):
         self.units = {unit.key: unit for unit in units}
         total = sum(unit.completions for unit in units)
         if total:
+            drawn = sum(unit.completions for unit in units if unit.kind == "generate")
+            scored = total - drawn
+            amounts = [f"{_count(drawn, 'completion')} to generate"] if drawn else []
+            amounts += [f"{_count(scored, 'text')} to score"] if scored else []
             checkpoints = sum(len(job.names) for job in plan.jobs)
             self.say(
-                f"{total:,} completions of {_count(checkpoints, 'checkpoint')} to generate in "
+                f"{' and '.join(amounts)}, of {_count(checkpoints, 'checkpoint')} in "
                 f"{_count(plan.engine_starts, 'engine start')}; {cached:,} in the store already"
             )
             self._show("starting the engine", completed=0, total=total)
         else:
-            self.say(f"nothing to generate: all {cached:,} completions are in the store")
+            self.say(f"nothing to generate: all {cached:,} are in the store")
             self._show("scoring", completed=0, total=0)
 
     def event(self, event: Event | UnitFailed | WorkerRestarted) -> None:
@@ -128,7 +132,7 @@ class ProgressObserver(Observer):
                 assert self.line is not None
                 self.progress.update(self.line, advance=completions, rate=rate)
             case JobDone(checkpoint, seconds):
-                self.say(f"{checkpoint}: generated in {seconds:.1f} s")
+                self.say(f"{checkpoint}: done in {seconds:.1f} s")
             case WorkerRestarted(message):
                 self.say(f"the engine's process was replaced: {message}")
             case CheckpointFailed() | UnitFailed() | UnitDone() | _:
