@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,8 @@ def compare(
 
     Differences are paired by item, with clustered intervals, per task and over all tasks. Beside
     each stands the minimum detectable effect: the least true difference that so many items and
-    samples show with probability 0.8. p is of each row alone, not adjusted for their number.
+    samples show with probability 0.8. p is of each row alone, not adjusted for their number. On
+    multiple choice, choice probability, forgetting and backward transfer stand below the table.
 
     \b
     Example:
@@ -61,6 +63,7 @@ def compare(
     wanted = None if task is None else view.task(task)
     pair = PairView(opened, source, target, settings_of(opened, budget, level), wanted)
     rows = pair.compared()
+    _add_choices(pair, rows)
     if as_json:
         print_json(
             {
@@ -77,6 +80,32 @@ def compare(
     else:
         _show(pair, rows)
     return 0
+
+
+def _add_choices(pair: PairView, rows: list[Row]) -> None:
+    """Give the rows of multiple choice the estimates that stand in for a decomposition there."""
+    from ptharness.analysis import minimum_detectable_effect
+    from ptharness.analysis.choices import choice_changes
+    from ptharness.lineage import Edge
+
+    edge = Edge(pair.source, pair.target, "pair")
+    for row in rows:
+        if row["scope"] != "task" or row["comparable"] == "no":
+            continue
+        if not pair.inputs.counts[row["task"]].is_choice:
+            continue
+        found = choice_changes(pair.inputs, edge, row["task"], pair.settings)
+        for name, estimate in found.items():
+            reach = (
+                minimum_detectable_effect(estimate.stderr, pair.settings.level)
+                if estimate.stderr
+                else None
+            )
+            row["estimates"][name] = {
+                "quantity": name,
+                **asdict(estimate),
+                "minimum_detectable_effect": reach,
+            }
 
 
 def _show(pair: PairView, rows: list[Row]) -> None:
@@ -101,6 +130,7 @@ def _show(pair: PairView, rows: list[Row]) -> None:
     allowed = [row for row in rows if row["scope"] == "task" and row["comparable"] != "no"]
     if last["scope"] != "task" and len(last["tasks"]) < len(allowed):
         print_text(f"the mean rests on {', '.join(last['tasks']) or 'nothing'}: {last['reason']}")
+    _print_choices(rows)
     new, lost, again = (last["estimates"][q] for q in ("new", "lost", "same_model_new"))
     if last["estimates"]["exp"]["estimate"] is None:
         return
@@ -113,6 +143,25 @@ def _show(pair: PairView, rows: list[Row]) -> None:
         f"  newly solved {_percent(new['estimate'])}, no longer solved "
         f"{_percent(lost['estimate'])} of items{second}{share}"
     )
+
+
+def _print_choices(rows: list[Row]) -> None:
+    """Beside the change of accuracy, which the table above has."""
+    from ptharness.cli.stages import choice_cells
+    from ptharness.report.choices import CHOICE_COLUMNS, UNITS, WHY
+
+    columns = CHOICE_COLUMNS[1:]
+    shown = [row for row in rows if columns[1][0] in row["estimates"]]
+    if not shown:
+        return
+    print_text("")
+    print_table(
+        ("multiple choice", *(name for _, name in columns)),
+        [(row["task"], *choice_cells(row["estimates"], columns)) for row in shown],
+    )
+    print_text(UNITS)
+    if rows[-1]["estimates"]["exp"]["estimate"] is None:
+        print_text(WHY)
 
 
 def _cells(row: Row) -> tuple[str, ...]:

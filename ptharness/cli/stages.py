@@ -7,7 +7,17 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ptharness.cli.output import print_table, print_text
+from ptharness.cli.output import counted, print_table, print_text
+from ptharness.report.choices import (
+    CHOICE_COLUMNS,
+    UNITS,
+    UNKNOWN,
+    WHY,
+    choice_tags,
+    choice_tasks,
+    has_choices_only,
+)
+from ptharness.report.numbers import amount, interval
 from ptharness.report.sentences import movement
 from ptharness.results import Results
 from ptharness.text import safe
@@ -15,6 +25,7 @@ from ptharness.text import safe
 Row = dict[str, Any]
 
 SHOWN = ("delta", "exp", "rsh_up", "rsh_down", "att")
+MOST_CHOICE_ROWS = 24
 
 
 def stages_json(results: Results, scope: str = "pooled") -> list[Row]:
@@ -27,16 +38,19 @@ def stages_json(results: Results, scope: str = "pooled") -> list[Row]:
 
 
 def print_stages(results: Results) -> None:
-    """A line for each stage, over all tasks; where a terminal is too narrow, two."""
+    """A line for each stage, over all tasks (where a terminal is too narrow, two), and a row for
+    each stage and task of multiple choice."""
     stages = [row for row in stages_json(results) if row["relation"] in ("edge", "replicate")]
     if not stages:
         return
+    of_choices = has_choices_only(results.run)
     edges = [stage["target"] for stage in stages if stage["relation"] == "edge"]
     lines = []
     for stage in stages:
         is_plain = stage["relation"] == "edge" and edges.count(stage["target"]) == 1
         name = stage["target"] if is_plain else f"{stage['source']} -> {stage['target']}"
-        lines.append((safe(name), safe(roles(stage)), safe(change(stage))))
+        told = (roles(stage, measured=not of_choices), change(stage, of_choices=of_choices))
+        lines.append((safe(name), *map(safe, told)))
     width = max(len(name) for name, _, _ in lines)
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     print_text(f"\n{heading(results, stages)}")
@@ -45,58 +59,103 @@ def print_stages(results: Results) -> None:
         if columns is not None and len(line) > columns:
             line = f"{name:{width}}  {declared}\n{'':{width}}  {moved}"
         print_text(line)
+    _print_choices(results)
     print_text("")
+
+
+def _print_choices(results: Results) -> None:
+    tasks = choice_tasks(results.run)
+    stages = [
+        stage
+        for stage in (stages_json(results, "task") if tasks else ())
+        if stage["relation"] == "edge" and stage["task"] in tasks
+    ]
+    if not stages:
+        return
+    print_text("")
+    rows = [
+        (_pair(stage), _asked(stage), *choice_cells(stage["estimates"], CHOICE_COLUMNS))
+        for stage in stages[:MOST_CHOICE_ROWS]
+    ]
+    print_table(("multiple choice", "task", *(name for _, name in CHOICE_COLUMNS)), rows)
+    if more := len(stages) - len(rows):
+        print_text(f"... and {more} more, in edges.parquet and the report")
+    print_text(f"{UNITS}\n{WHY}")
+    if any("-" in row for row in rows):
+        print_text(UNKNOWN)
+
+
+def _asked(stage: Row) -> str:
+    """A task, and whether both sides were asked alike."""
+    notes = {"native": " (native)", "no": " (not comparable)"}
+    return f"{stage['task']}{notes.get(stage['comparable'], '')}"
+
+
+def choice_cells(estimates: Mapping[str, Row], columns: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """`-17.0 [-23.7, -10.3]` for each of `CHOICE_COLUMNS`; `-` where there is none."""
+    for quantity, _ in columns:
+        row = estimates.get(quantity)
+        if row is None or row["estimate"] is None:
+            yield "-"
+        else:
+            told = f"{amount(quantity, row['estimate'])} {interval(row)}"
+            yield told.rstrip().replace("\u2212", "-").replace("\u00a0", " ")
 
 
 def heading(results: Results, stages: Sequence[Row]) -> str:
     """What the lines below it mean."""
     about = results.analysis
     count = max(stage["tasks"] for stage in stages)
+    reachable = (
+        ""
+        if has_choices_only(results.run)
+        else f"reachable within {about.get('support_budget')} attempts; "
+    )
     return (
-        f"what each stage did, mean of {count} task{'s' * (count != 1)}; reachable within "
-        f"{about.get('support_budget')} attempts; {100 * float(about.get('level', 0.95)):g} % "
-        "intervals, in percentage points"
+        f"what each stage did, mean of {counted(count, 'task')}; {reachable}"
+        f"{100 * float(about.get('level', 0.95)):g} % intervals, in percentage points"
     )
 
 
-def roles(stage: Row) -> str:
+def roles(stage: Row, *, measured: bool = True) -> str:
     """`on-policy  declared policy_reshaping  measured policy_reshaping (supported)`."""
     flags = [name.replace("_", " ") for name in ("attrition", "harmful_reshaping") if stage[name]]
-    measured = f"measured {stage['role_measured']} ({stage['verdict']})"
+    found = f"  measured {stage['role_measured']} ({stage['verdict']})" if measured else ""
     if flags:
-        measured += f" with {' and '.join(flags)}"
+        found += f" with {' and '.join(flags)}"
     if stage["relation"] == "replicate":
-        return f"the same weights again  {measured}"
+        return f"the same weights again{found}"
     provenance = str(stage["provenance"] or "").replace("_", "-")
     declared = " or ".join(stage["role_declared"]) or "nothing"
-    return f"{provenance}  declared {declared}  {measured}"
+    return f"{provenance}  declared {declared}{found}"
 
 
-def change(stage: Row) -> str:
+def change(stage: Row, *, of_choices: bool = False) -> str:
     """`+21.4 pp = expansion +0.3 [-0.1, 0.8], reshaping ..., attrition ...`."""
     native = " (each asked as it is meant to be used)" if stage["comparable"] == "native" else ""
-    return movement(stage["estimates"]).replace("\u2212", "-") + native
+    moved = movement(stage["estimates"], of_choices=of_choices)
+    return moved.replace("\u2212", "-") + native
 
 
 def print_by(results: Results, scope: str) -> None:
     """Every related pair on each task, or over each tag's tasks; a star where q is low enough."""
     fdr = float(results.analysis.get("false_discovery_rate", 0.05))
-    rows = [
-        (
-            _pair(stage),
-            stage["task"],
-            *(_starred(stage["estimates"].get(quantity), fdr) for quantity in SHOWN),
-            stage["role_measured"],
-            stage["verdict"],
-        )
-        for stage in stages_json(results, scope)
-    ]
+    of_choices = {"task": choice_tasks, "tag": choice_tags}[scope](results.run)
+    rows = []
+    for stage in stages_json(results, scope):
+        cells = [_starred(stage["estimates"].get(quantity), fdr) for quantity in SHOWN]
+        told = [stage["role_measured"], stage["verdict"]]
+        if stage["task"] in of_choices:
+            cells, told = [cells[0], *("-" for _ in cells[1:])], ["-", "-"]
+        rows.append((_pair(stage), stage["task"], *cells, *told))
     if not rows:
         print_text(f"no {scope} to show")
         return
     names = ("change", "expansion", "up", "down", "attrition")
     print_table(("pair", scope, *names, "measured", "verdict"), rows)
     print_text(f"* q <= {fdr:g}; intervals are in edges.parquet, or printed by --json")
+    if any(row[-1] == "-" for row in rows):
+        print_text("-: not defined on multiple choice")
 
 
 def print_sensitivity(results: Results) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ptharness.report.choices import NO_ATTEMPTS, has_choices_only
 from ptharness.report.lineage import Lineage
 from ptharness.report.tables import Row, Tables
 
@@ -93,7 +94,7 @@ def _why(tables: Tables) -> str:
         for row in tables.rows("edges")
         if row["quantity"] in ("certified_new", "certified_lost") and row["reason"]
     )
-    reason = next(reasons, None)
+    reason = NO_ATTEMPTS if has_choices_only(tables.run) else next(reasons, None)
     return "No item is certified as newly or no longer reachable" + (
         f": {reason}." if reason else "."
     )

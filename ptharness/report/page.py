@@ -59,6 +59,13 @@ def render(results: Results) -> str:
 def _content(tables: Tables) -> dict[str, Any]:
     from ptharness.report.appendix import appendix
     from ptharness.report.certified import certified
+    from ptharness.report.choices import (
+        CHOICE_COLUMNS,
+        UNITS,
+        WHY,
+        choice_tasks,
+        has_choices_only,
+    )
     from ptharness.report.figures.base import DASHES, SERIES, first_shown, series_order
     from ptharness.report.figures.cost import cost
     from ptharness.report.figures.decomposition import decomposition
@@ -97,6 +104,13 @@ def _content(tables: Tables) -> dict[str, Any]:
         "edges_note": tables.missing("edges"),
         "stages": stages(tables, lineage, verdicts),
         "columns": COLUMNS,
+        "choices": {
+            "any": bool(choice_tasks(tables.run)),
+            "only": has_choices_only(tables.run),
+            "why": WHY,
+            "units": UNITS,
+            "columns": CHOICE_COLUMNS,
+        },
         "histograms": histograms,
         "origins": origins,
         "decomposition": (stacked, cells),

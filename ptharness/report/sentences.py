@@ -30,16 +30,19 @@ def words(names: tuple[str, ...] | list[str] | None) -> str:
     return " or ".join(word(name) for name in names or ()) or "nothing"
 
 
-def movement(estimates: Mapping[str, Row]) -> str:
+def movement(estimates: Mapping[str, Row], *, of_choices: bool = False) -> str:
     """`+21.4 pp = expansion +0.3 [−0.1, 0.8], reshaping ..., attrition ...`.
 
-    The residual is named where it is more than what rounding hides.
+    The residual is named where it is more than what rounding hides. `of_choices` is for what rests
+    on multiple choice alone, where there are no cells: `+21.4 pp [19.0, 24.0] on multiple choice`.
     """
     delta = estimates.get("delta")
     if delta is None or delta["estimate"] is None:
         reason = delta["reason"] if delta else None
         return f"change undefined: {reason or 'the tables hold no estimate of it'}"
     text = f"{points(delta['estimate'])} pp"
+    if of_choices:
+        return f"{text} {interval(delta)}".rstrip() + " on multiple choice"
     cells = [
         f"{name} {points(row['estimate'])} {interval(row)}".rstrip()
         for quantity, name in (*CELLS, ("res", "residual"))

@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ptharness.report.choices import (
+    CHOICE_COLUMNS,
+    choice_tags,
+    choice_tasks,
+    has_choices_only,
+)
 from ptharness.report.lineage import Checkpoint, Lineage, Scope
 from ptharness.report.numbers import amount, interval, unit
 from ptharness.report.sentences import movement, word, words
@@ -60,6 +66,14 @@ class TaskRow:
 
 
 @dataclass(frozen=True)
+class ChoiceRow:
+    """A stage on multiple choice: one task, or a tag's tasks; cells as `CHOICE_COLUMNS`."""
+
+    label: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
 class Further:
     """A quantity beyond the decomposition."""
 
@@ -82,6 +96,7 @@ class Stage:
     sentence: str
     verdicts: tuple[Verdict, ...]
     comparable: str
+    choices: tuple[ChoiceRow, ...]
     rows: tuple[TaskRow, ...]
     further: tuple[Further, ...]
 
@@ -91,12 +106,30 @@ def stages(tables: Tables, lineage: Lineage, verdicts: Verdicts) -> list[Stage]:
     by_target: dict[str, list[Row]] = {}
     for row in tables.rows("edges"):
         by_target.setdefault(row["target"], []).append(row)
+    of_choices = _choice_scopes(tables, lineage)
     return [
-        _stage(stage, by_target.get(stage.name, []), lineage, verdicts) for stage in lineage.stages
+        _stage(stage, by_target.get(stage.name, []), lineage, verdicts, of_choices)
+        for stage in lineage.stages
     ]
 
 
-def _stage(stage: Checkpoint, rows: list[Row], lineage: Lineage, verdicts: Verdicts) -> Stage:
+def _choice_scopes(tables: Tables, lineage: Lineage) -> frozenset[int]:
+    """The scopes that rest on multiple choice alone."""
+    alike = {
+        "task": choice_tasks(tables.run),
+        "tag": choice_tags(tables.run),
+        "pooled": frozenset({"pooled"} if has_choices_only(tables.run) else ()),
+    }
+    return frozenset(s.index for s in lineage.scopes if s.name in alike.get(s.kind, ()))
+
+
+def _stage(
+    stage: Checkpoint,
+    rows: list[Row],
+    lineage: Lineage,
+    verdicts: Verdicts,
+    of_choices: frozenset[int],
+) -> Stage:
     by_scope: dict[int, dict[str, Row]] = {}
     parent = next((p for p in stage.parents if any(r["source"] == p for r in rows)), None)
     for row in rows:
@@ -108,18 +141,26 @@ def _stage(stage: Checkpoint, rows: list[Row], lineage: Lineage, verdicts: Verdi
     scope = lineage.scopes[first] if first is not None else None
     found = verdicts.of(stage, scope) if scope else []
     estimates = by_scope.get(first, {}) if first is not None else {}
+    choices_alone = first in of_choices
+    beyond = [row for row in rows if _is_from_another(row, stage)] if choices_alone else rows
     return Stage(
         stage,
         " and ".join(stage.parents),
         word(stage.provenance) or "provenance unknown",
         words(stage.roles),
-        main,
-        word(main.measured) if main else "not measured",
-        movement(estimates),
-        tuple(verdict for verdict in found if _is_new(verdict, stage)),
+        None if choices_alone else main,
+        "no role, on multiple choice"
+        if choices_alone
+        else word(main.measured)
+        if main
+        else "not measured",
+        movement(estimates, of_choices=choices_alone),
+        # Of choices alone each would say again that there are no attempts.
+        () if choices_alone else tuple(one for one in found if _is_new(one, stage)),
         _comparable(rows, main),
-        tuple(_rows(stage, by_scope, lineage, verdicts)),
-        tuple(_further(rows, scope)) if scope else (),
+        tuple(_choices(by_scope, lineage, of_choices)),
+        tuple(_rows(stage, by_scope, lineage, verdicts, of_choices)),
+        tuple(_further(beyond, scope)) if scope else (),
     )
 
 
@@ -127,6 +168,12 @@ def _is_new(verdict: Verdict, stage: Checkpoint) -> bool:
     """Whether a verdict says something of the stage that its edge does not say."""
     same = verdict.relation == "teacher" and verdict.source in stage.parents
     return verdict.relation in ("edge", "replicate", "teacher") and not same
+
+
+def _is_from_another(row: Row, stage: Checkpoint) -> bool:
+    """Whether a row is known and of a teacher that is no parent."""
+    is_known = row["estimate"] is not None
+    return is_known and row["relation"] == "teacher" and row["source"] not in stage.parents
 
 
 def _headline(lineage: Lineage, by_scope: dict[int, dict[str, Row]]) -> int | None:
@@ -164,11 +211,12 @@ def _rows(
     by_scope: dict[int, dict[str, Row]],
     lineage: Lineage,
     verdicts: Verdicts,
+    of_choices: frozenset[int],
 ) -> Iterator[TaskRow]:
     for scope in lineage.scopes:
         estimates = by_scope.get(scope.index)
         verdict = verdicts.main(stage, scope)
-        if not estimates and verdict is None:
+        if scope.index in of_choices or (not estimates and verdict is None):
             continue
         found = estimates or {}
         yield TaskRow(
@@ -176,6 +224,21 @@ def _rows(
             tuple(cell(found[q]) if q in found else None for q, _ in COLUMNS),
             verdict,
             word(verdict.measured) if verdict else "",
+        )
+
+
+def _choices(
+    by_scope: dict[int, dict[str, Row]], lineage: Lineage, of_choices: frozenset[int]
+) -> Iterator[ChoiceRow]:
+    for scope in lineage.scopes:
+        found = by_scope.get(scope.index)
+        # The mean over all tasks is the sentence above.
+        if not found or scope.index not in of_choices or scope.kind == "pooled":
+            continue
+        why = "the items' choices are not known" if scope.kind == "task" else "given by task alone"
+        nothing = Cell(amount("delta", None), "", f"undefined: {why}")
+        yield ChoiceRow(
+            scope.label, tuple(cell(found[q]) if q in found else nothing for q, _ in CHOICE_COLUMNS)
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from ptharness import Results
-from ptharness.cli import main
+from ptharness.cli import main, stages
 from tests.synthetic import Run
 
 EVALPERF = Path(__file__).parents[1] / "analysis" / "data" / "evalperf_counts.csv"
@@ -53,6 +54,79 @@ def test_each_stage_gets_a_line_that_a_person_can_read(
     assert " pp = expansion +" in out
     assert "attrition" in out
     assert "k = 2" not in out  # the sensitivity to k starts at 4, which needs 5 samples
+
+
+ON_CHOICES = r"(-|[-+]?\d+\.\d( \[-?\d+\.\d, -?\d+\.\d\])?)"
+NOT_DEFINED = "Expansion and reshaping are not defined on multiple choice"
+
+
+def choice_rows(out: str) -> list[list[str]]:
+    """Stage, task, accuracy, choice probability, forgetting, backward transfer."""
+    lines = out.splitlines()
+    (start,) = [place for place, line in enumerate(lines) if line.startswith(" multiple choice")]
+    found = [re.split(r" {2,}", line.strip()) for line in lines[start + 2 :]]
+    return [row for row in found if len(row) == 6 and row[1].startswith("pick")]
+
+
+def test_multiple_choice_has_a_row_for_each_stage(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = printed(capsys, "analyze", folder, "--budget", 2)
+    edges = Results(folder).edges
+    edges = edges[(edges.task == "pick") & (edges.relation == "edge")]
+    rows = choice_rows(out)
+    assert [row[:2] for row in rows] == [["base -> sft", "pick"], ["sft -> grpo", "pick"]]
+    for name, _, *cells in rows:
+        found = edges[edges.target == name.split()[-1]].set_index("quantity").estimate
+        assert all(re.fullmatch(ON_CHOICES, cell) for cell in cells)
+        # The scorer of these tables reports no choice probability.
+        assert cells[1] == "-"
+        for cell, quantity in zip(
+            (cells[0], *cells[2:]), ("delta", "forgetting", "backward_transfer"), strict=True
+        ):
+            assert float(cell.split()[0]) == pytest.approx(100 * found[quantity], abs=0.05)
+    assert out.count(NOT_DEFINED) == 1
+    assert "the choices of the items are not known" in out
+
+
+def test_a_lineage_of_choices_alone_says_once_why_nothing_is_decomposed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run(tmp_path).fill()
+    run.publish(work=[run.of(name, "pick") for name in ("base", "sft", "grpo")])
+    out = printed(capsys, "analyze", run.folder, "--by", "task")
+    words = " ".join(out.split())
+    assert "what each stage did, mean of 1 task; 95 % intervals, in percentage points" in words
+    assert "sft off-policy declared support_expansion 0.0 pp [" in words
+    assert words.count("] on multiple choice") == 2
+    assert words.count(NOT_DEFINED) == 1
+    assert "-: not defined on multiple choice" in out
+    for noise in ("undetermined", "undefined", "there are no attempts", "?", "reachable within"):
+        assert noise not in out
+
+
+def test_of_many_choice_rows_the_report_has_the_rest(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "MOST_CHOICE_ROWS", 1)
+    out = printed(capsys, "analyze", folder, "--budget", 2)
+    assert len(choice_rows(out)) == 1
+    assert "... and 1 more, in edges.parquet and the report" in out
+
+
+def test_choices_that_were_not_asked_alike_say_so(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = json.loads((folder / "run.json").read_text())
+    for entry in run["evaluated"]:
+        if entry["task"] == "pick" and entry["checkpoint"] == "grpo":
+            entry["stop_token_ids"] = [5]
+        if entry["task"] == "pick" and entry["checkpoint"] == "base":
+            entry["gold"] = "other"
+    (folder / "run.json").write_text(json.dumps(run))
+    rows = choice_rows(printed(capsys, "analyze", folder, "--budget", 2, "--level", 0.9))
+    assert [row[1] for row in rows] == ["pick (not comparable)", "pick (native)"]
+    assert rows[0][2:] == ["-"] * 4
 
 
 def test_tables_on_disk_are_of_the_settings_asked_for(

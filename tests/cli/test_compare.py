@@ -104,6 +104,27 @@ def test_a_table_for_people(published: Path, capsys: pytest.CaptureFixture[str])
     assert "add" not in out
 
 
+def test_multiple_choice_stands_below(published: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = values(capsys, published, "base", "sft")["comparisons"]
+    pick = next(row["estimates"] for row in rows if row["task"] == "pick")
+    forgotten, back = pick["forgetting"], pick["backward_transfer"]
+    difference = back["estimate"] - forgotten["estimate"]
+    assert difference == pytest.approx(pick["delta"]["estimate"])
+    assert forgotten["minimum_detectable_effect"] == pytest.approx(
+        2.8016 * forgotten["stderr"], 1e-4
+    )
+    assert all("forgetting" not in row["estimates"] for row in rows if row["task"] != "pick")
+    out = printed(capsys, published, "base", "sft")
+    number = f"{100 * forgotten['estimate']:.1f}"
+    assert re.search(rf"\n pick +- +{re.escape(number)} \[", out)
+    why = "Expansion and reshaping are not defined on multiple choice"
+    # What the mean rests on says it already.
+    assert "multiple choice: there are no attempts" in out
+    assert why not in out
+    assert why in printed(capsys, published, "base", "sft", "--task", "pick")
+    assert "multiple choice" not in printed(capsys, published, "base", "sft", "--task", "add")
+
+
 def test_a_pair_that_the_lineage_does_not_relate(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

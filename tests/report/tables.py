@@ -108,6 +108,8 @@ LINEAGE = (
     ),
 )
 
+NO_ATTEMPTS = "multiple choice: there are no attempts, so only the change is defined"
+
 
 @dataclass(frozen=True)
 class Made:
@@ -397,9 +399,41 @@ class _Maker:
                     yield {**start, **self.estimate("crossover", 3.0, None, ci_low=2, ci_high=4)}
                     yield {**start, **self.estimate("certified_new", 1.0, 2)}
 
+            yield from self.on_choices(source, target, relation)
+
+    @property
+    def choice_scopes(self) -> list[tuple[str, str]]:
+        """Where there is no task but multiple choice, it has the mean over all."""
+        scopes = [("task", task) for task in self.made.choices]
+        return scopes + ([("pooled", "pooled")] if scopes and not self.made.tasks else [])
+
+    def on_choices(self, source: str, target: str, relation: str) -> Iterator[dict[str, Any]]:
+        """What an analysis has of multiple choice: a change, and what was forgotten."""
+        for scope, task in self.choice_scopes:
+            start = {**self.pair(source, target, relation), **self.scope(scope, task), "tasks": 1}
+            lost, gained = value(source, target, task), value(target, source, task)
+            yield {**start, **self.estimate("delta", gained - lost)}
+            for cell in ("exp", "rsh", "rsh_up", "rsh_down", "att", "res", "new", "lost"):
+                yield {**start, **self.estimate(cell, None, 2, reason=NO_ATTEMPTS)}
+            if scope == "task":
+                yield {**start, **self.estimate("choice_probability", value(task, target) - 0.5)}
+                yield {**start, **self.estimate("forgetting", lost)}
+                yield {**start, **self.estimate("backward_transfer", gained)}
+
     def verdicts(self) -> Iterator[dict[str, Any]]:
         for source, target, relation in self.pairs():
             stage = self.stages[target]
+            for scope, task in self.choice_scopes:
+                yield {
+                    **self.pair(source, target, relation),
+                    **self.scope(scope, task),
+                    "role_declared": list(stage.role),
+                    "role_measured": "undetermined",
+                    "attrition": False,
+                    "harmful_reshaping": False,
+                    "verdict": "undetermined",
+                    "reason": NO_ATTEMPTS,
+                }
             for scope, task in self.scopes:
                 reason = f"it rests on {len(self.made.tasks)} tasks; {self.text[0]}"
                 yield {
@@ -556,7 +590,12 @@ class _Maker:
             task: {"kind": "generate", "primary": ["acc", "none"], "binary": True, "version": "1"}
             for task in self.made.tasks
         } | {
-            task: {"kind": "choices", "primary": ["acc", "none"], "binary": True, "version": "1"}
+            task: {
+                "kind": "loglikelihood",
+                "primary": ["acc", "none"],
+                "binary": True,
+                "version": "1",
+            }
             for task in self.made.choices
         }
         return {

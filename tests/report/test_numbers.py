@@ -74,6 +74,8 @@ def test_the_sentence() -> None:
         "+21.4 pp = expansion +0.3 [−0.1, 0.8], reshaping +22.0 [19.1, 24.8], "
         "attrition −0.9 [−1.6, −0.4]"
     )
+    of_choices = movement(estimates, of_choices=True).replace(NBSP, " ")
+    assert of_choices == "+21.4 pp [19.0, 24.0] on multiple choice"
     for quantity in ("exp", "rsh", "att", "res"):
         estimates[quantity] = {**estimates[quantity], "estimate": None}
     assert movement(estimates).endswith("not decomposed: needs n >= 17")
@@ -116,9 +118,30 @@ def test_tables_by_task_show_the_edges(page: Pages, folder: Folders) -> None:
                 assert cell == " ".join(whole.split())
 
 
+@pytest.mark.parametrize("kind", ["whole", "choices"])
+def test_multiple_choice_shows_the_edges(page: Pages, folder: Folders, kind: str) -> None:
+    for stage in LINEAGE[1:]:
+        ((name, *cells),) = page(kind).table(f"{stage.name} on multiple choice")
+        assert name == "pick"
+        found = {
+            row["quantity"]: row
+            for row in rows(folder(kind), "edges", target=stage.name, relation="edge", task="pick")
+        }
+        quantities = ("delta", "choice_probability", "forgetting", "backward_transfer")
+        for cell, quantity in zip(cells, quantities, strict=True):
+            row = found[quantity]
+            whole = f"{amount(quantity, row['estimate'])} {interval(row)}"  # type: ignore[arg-type]
+            assert cell == " ".join(whole.split())
+
+
 def test_charts_hold_the_tables_values(page: Pages, folder: Folders) -> None:
     scopes = {"pooled": 0, "add": 1, "rot": 2, "swp": 3}
-    edges = [r for r in rows(folder("whole"), "edges", relation="edge") if r["quantity"] == "exp"]
+    edges = [
+        row
+        for row in rows(folder("whole"), "edges", relation="edge", quantity="exp")
+        if row["estimate"] is not None
+    ]
+    assert {str(row["task"]) for row in edges} == set(scopes)
     drawn = {
         (row["s"], row["e"], row["lo"], row["hi"])
         for row in page("whole").rows("cells")

@@ -28,7 +28,7 @@ from ptharness.schema import METRICS
 from ptharness.tasks.base import Aggregation, Group
 from tests.report.conftest import KINDS
 from tests.report.pages import Page
-from tests.report.tables import Made, many, write_results
+from tests.report.tables import Made, Stage, many, write_results
 from tests.synthetic import SAMPLES, Run
 
 Pages = Callable[[str], Page]
@@ -82,6 +82,10 @@ def test_every_panel_is_there_whatever_is_missing(page: Pages, kind: str) -> Non
         ("alone", "decomposition", "There is no stage to compare"),
         ("alone", "turnover", "There are no two checkpoints to compare"),
         ("choices", "curves", "multiple choice has no attempts"),
+        ("choices", "decomposition", "No cell is defined: multiple choice: there are no attempts"),
+        ("choices", "decomposition", "No cell is defined at any k: multiple choice has no"),
+        ("choices", "retention", "No retention is defined: multiple choice has no attempts"),
+        ("choices", "certified", "no longer reachable: multiple choice has no attempts"),
         ("choices", "cost", "there are no tokens to count"),
         ("certified nothing", "certified", "No item is certified"),
         ("hostile", "methods", "grpo"),
@@ -89,6 +93,33 @@ def test_every_panel_is_there_whatever_is_missing(page: Pages, kind: str) -> Non
 )
 def test_what_is_missing_is_said(page: Pages, kind: str, panel: str, words: str) -> None:
     assert words in page(kind).section(panel).words
+
+
+def test_a_lineage_of_choices_alone_says_once_why_no_role_is_measured(page: Pages) -> None:
+    made = page("choices")
+    words = made.section("stages").words
+    assert words.count("Expansion and reshaping are not defined on multiple choice") == 1
+    assert "undetermined" not in words
+    assert "there are no attempts" not in words
+    assert "reachable means within" not in made.root.every("header")[0].words
+    assert "reachable means within" in page("whole").root.every("header")[0].words
+    assert "not defined on multiple choice" not in page("one task").section("stages").words
+    articles = made.section("stages").every("article")
+    assert [len(article.every("table")) for article in articles] == [1] * len(articles)
+    for article in articles:
+        assert "measured no role, on multiple choice" in article.words
+        sentence = next(p for p in article.every("p") if p.attributes["class"] == "sentence")
+        assert sentence.words.endswith("] on multiple choice")
+
+
+def test_a_teacher_on_choices_alone_is_compared(tmp_path: Path) -> None:
+    student = Stage("student", ("base",), "sequence_kd", teacher="sft")
+    made = Made(stages=(Stage("base"), Stage("sft", ("base",)), student), tasks=())
+    page = Page(render(Results(write_results(tmp_path, made))))
+    beyond = [row[:2] for row in page.table("More about student")]
+    assert beyond == [["change", "sft \u2192 student (teacher to student)"]]
+    (article,) = (a for a in page.section("stages").every("article") if "student from" in a.words)
+    assert [s.words for s in article.every("summary")] == ["Multiple choice", "More quantities"]
 
 
 @pytest.fixture(scope="module")

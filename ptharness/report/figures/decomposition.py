@@ -40,10 +40,17 @@ def decomposition(tables: Tables, lineage: Lineage) -> tuple[Figure, Figure]:
         if scope is not None and row["estimate"] is not None:
             key = (scope.index, places[pair_name(row)])
             grouped.setdefault(key, {})[row["quantity"]] = row
-    scopes = tuple(sorted({scope for scope, _ in grouped}))
-    empty = "" if grouped else _why(tables, rows)
-    reasons = reasons_by_scope(rows, lineage, scopes)
-    common: dict[str, Any] = {"files": _FILES, "empty": empty, "scopes": scopes, "reasons": reasons}
+    split = {key: found for key, found in grouped.items() if cells_of(found)}
+
+    def common(drawn: dict[tuple[int, int], dict[str, Row]]) -> dict[str, Any]:
+        scopes = tuple(sorted({scope for scope, _ in drawn}))
+        return {
+            "files": _FILES,
+            "empty": "" if drawn else _why(tables, rows),
+            "scopes": scopes,
+            "reasons": reasons_by_scope(rows, lineage, scopes),
+        }
+
     return (
         Figure(
             "decomposition",
@@ -51,15 +58,15 @@ def decomposition(tables: Tables, lineage: Lineage) -> tuple[Figure, Figure]:
             "Stacked bars, one row per stage: expansion, reshaping, attrition and residual in "
             "percentage points of accuracy; a diamond with its interval marks the whole change.",
             spec=_stacked(grouped, places) if grouped else None,
-            **common,
+            **common(grouped),
         ),
         Figure(
             "cells",
             "Each cell with its interval",
             "One row per stage: for each cell a dot at its estimate and a line over its "
             "confidence interval, in percentage points.",
-            spec=_intervals(grouped, places) if grouped else None,
-            **common,
+            spec=_intervals(split, places) if split else None,
+            **common(split),
         ),
     )
 
@@ -162,15 +169,28 @@ def _stacked(
             deltas.append({"s": scope, "i": place, **_ends(delta), "t": tip(delta, name, "change")})
     colour = alt.Scale(domain=list(CELL_COLOURS), range=list(CELL_COLOURS.values()))
     count = len(places)
-    x = alt.X("a:Q", axis=_axis())
-    drawn = alt.layer(
-        _zero(sheet),
+    # Where no change is split, as on multiple choice, there is no bar to take an axis from.
+    stacks = [
         _base(sheet, bars, count)
         .mark_bar(height=18, yOffset=1)
-        .encode(x=x, x2="b:Q", color=alt.Color("c:N", scale=colour, legend=None), tooltip="t:N"),
+        .encode(
+            x=alt.X("a:Q", axis=_axis()),
+            x2="b:Q",
+            color=alt.Color("c:N", scale=colour, legend=None),
+            tooltip="t:N",
+        )
+    ]
+    drawn = alt.layer(
+        _zero(sheet),
+        *(stacks if bars else []),
         _base(sheet, deltas, count)
         .mark_rule(yOffset=18, strokeWidth=1.5)
-        .encode(x="lo:Q", x2="hi:Q", color=alt.value("var(--ink)"), tooltip="t:N"),
+        .encode(
+            x=alt.X("lo:Q", axis=_axis()),
+            x2="hi:Q",
+            color=alt.value("var(--ink)"),
+            tooltip="t:N",
+        ),
         _base(sheet, deltas, count)
         .mark_point(yOffset=18, shape="diamond", size=50, filled=True, opacity=1)
         .encode(x="e:Q", color=alt.value("var(--ink)"), tooltip="t:N"),

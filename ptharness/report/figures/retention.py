@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ptharness.report.choices import NO_ATTEMPTS, has_choices_only
 from ptharness.report.figures.base import (
     Figure,
     Sheet,
@@ -36,6 +37,8 @@ def retention(tables: Tables, lineage: Lineage) -> Figure:
     empty = ""
     if not scopes:
         reason = next((row["reason"] for row in last if row["reason"]), None)
+        if has_choices_only(tables.run):
+            reason = NO_ATTEMPTS
         empty = tables.missing("retention") or (
             f"No retention is defined: {reason}."
             if reason

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ptharness.report.choices import NO_ATTEMPTS, has_choices_only
 from ptharness.report.figures.base import (
     CELL_COLOURS,
     CELL_WORDS,
@@ -40,6 +41,8 @@ def sensitivity(tables: Tables, lineage: Lineage) -> tuple[list[Figure], str]:
     note = tables.missing("sensitivity") or ""
     if not note and not any(row["estimate"] is not None for row in rows):
         reason = next((row["reason"] for row in rows if row["reason"]), None)
+        if has_choices_only(tables.run):
+            reason = NO_ATTEMPTS
         note = f"No cell is defined at any k{f': {reason}' if reason else ''}."
     if len(rows) > MOST_ROWS:
         rows = [row for row in rows if row["scope"] != "task"]
