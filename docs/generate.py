@@ -255,8 +255,8 @@ TABLE_ROWS = {
     "[how to read it](../how-to/measure-provenance.md).",
     "distances": "One row per ordered pair of checkpoints and task. Written by "
     "`ptharness distances`; [how to read it](../how-to/measure-distances.md).",
-    "divergent": "Samples on which a child parts most from its parent, three of each stage and "
-    "task, token by token. Written beside `distances`.",
+    "token_likelihoods": "One row per sample of a child that its parent judged, token by token. "
+    "Written beside `distances`; `ptharness show RESULTS --item ITEM --tokens` shows one.",
 }
 
 ANALYSIS_TEXT = """\

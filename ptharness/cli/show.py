@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.option("--gained", nargs=2, metavar="A B", help="List what B solves and A does not.")
 @click.option("--lost", nargs=2, metavar="A B", help="List what A solves and B does not.")
 @click.option("--all", "show_all", is_flag=True, help="List every item.")
+@click.option("--tokens", is_flag=True, help="With --item: where children part from their parent.")
 @click.option("--full", is_flag=True, help="Print long texts whole, and every completion.")
 @JSON_OPTION
 def show(
@@ -33,6 +34,7 @@ def show(
     gained: tuple[str, str] | None,
     lost: tuple[str, str] | None,
     show_all: bool,
+    tokens: bool,
     full: bool,
     as_json: bool,
 ) -> int:
@@ -41,7 +43,8 @@ def show(
     With --item: its prompt, its right answer, and what the checkpoints wrote, side by side. Equal
     completions are counted, and the most frequent come first; [-...-] and {+...+} mark what
     differs from the first checkpoint's completion in the same row. Of multiple choice: each
-    choice's log-likelihood and the choice made.
+    choice's log-likelihood and the choice made. With --tokens too: the samples that `ptharness
+    distances` had judged, and under each token how far the checkpoint parts from its parent there.
 
     With --gained or --lost: the items that one checkpoint solves within its samples and the other
     does not, and beside them how many a second run of A would show, for luck alone turns items
@@ -52,12 +55,15 @@ def show(
     \b
     Examples:
         ptharness show results/arith --task add --item 12 --checkpoints base,sft
+        ptharness show results/arith --task add --item 12 --checkpoints sft --tokens
         ptharness show results/arith --gained base sft
     """
     if gained and lost:
         raise click.UsageError("give --gained or --lost, not both")
     if (gained or lost) and (item is not None or checkpoints is not None):
         raise click.UsageError("--gained and --lost name the checkpoints, and list all items")
+    if tokens and item is None:
+        raise click.UsageError("--tokens shows one item; name it with --item")
     from ptharness.item_view import ItemView
     from ptharness.results import Results
 
@@ -68,6 +74,10 @@ def show(
         from ptharness.cli.show_turned import show_turned
 
         show_turned(view, pair, "gained" if gained else "lost", known, show_all, as_json)
+    elif item is not None and tokens:
+        from ptharness.cli.show_tokens import show_tokens
+
+        show_tokens(view, *view.find(item, known), wanted, full, as_json)
     elif item is not None:
         from ptharness.cli.show_item import show_item
 

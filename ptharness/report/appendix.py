@@ -31,7 +31,7 @@ _ABOUT = {
     "sensitivity": "the cells at other k",
     "certified": "certified items by name",
     "distances": "KL divergence between any two checkpoints",
-    "divergent": "samples on which a child parts most from its parent, token by token",
+    "token_likelihoods": "what a child says, token by token under its parent",
     "provenance": "how likely each stage's trajectories are under its parent",
 }
 

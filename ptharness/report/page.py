@@ -91,10 +91,10 @@ def _content(tables: Tables) -> dict[str, Any]:
     small, small_note = sensitivity(tables, lineage)
     curves, curves_note = pass_at_k(tables, lineage)
     histograms, origins = provenance(tables, lineage)
-    far, far_cost = distances(tables, lineage)
-    parted, parted_count = strips(tables, lineage)
+    far = distances(tables, lineage)
+    parted, parted_left_out = strips(tables, lineage)
     kept, spent = retention(tables, lineage), cost(tables, lineage)
-    scoped = [stacked, cells, fall, *small, *matrices, far, far_cost, kept, spent]
+    scoped = [stacked, cells, fall, *small, *matrices, *far.figures, kept, spent]
     order = series_order(lineage)
     return {
         "run": tables.run,
@@ -123,9 +123,8 @@ def _content(tables: Tables) -> dict[str, Any]:
         "pairs": pairs,
         "turnover_note": turnover_note,
         "distances": far,
-        "distance_cost": far_cost,
         "strips": parted,
-        "strips_count": parted_count,
+        "strips_left_out": parted_left_out,
         "retention": kept,
         "cost": spent,
         "certified": certified(tables, lineage),

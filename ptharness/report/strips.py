@@ -1,15 +1,22 @@
-"""Texts on which a child parts most from its parent, each token shaded by how far."""
+"""Texts on which a child parts most from its parent, each token shaded by how far.
+
+How far: KL of the next token's distributions where these are compared whole, otherwise by how much
+less likely the parent finds the token.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import groupby
+
+import pyarrow as pa
 
 from ptharness.report.lineage import Lineage
-from ptharness.report.tables import Tables
+from ptharness.report.tables import Row, Tables
 
 SHADES = (0.2, 0.7, 1.5, 3.0, 6.0)
-"""Nats by which a token is less likely under the parent, from which each shade on is used."""
+"""Nats from which each shade on is used."""
 LEAST_NATS = 1.0
 """A sample that parts by less is like any other."""
 MOST_STRIPS = 24
@@ -29,8 +36,6 @@ class Token:
 class Strip:
     """One sample of a child, token by token."""
 
-    source: str
-    target: str
     task: str
     item: str
     prompt: str
@@ -39,52 +44,78 @@ class Strip:
     left_out: int
 
 
-def strips(tables: Tables, lineage: Lineage) -> tuple[list[Strip], int]:
-    """The samples that part most, one of each stage and task first; and how many there are."""
-    rows = [
-        row
-        for row in tables.rows("divergent")
+Group = tuple[tuple[str, str], list[Strip]]
+"""A child and its parent, and samples of the child."""
+
+
+def strips(tables: Tables, lineage: Lineage) -> tuple[list[Group], int]:
+    """The samples that part most, one of each stage and task first, and how many are left out.
+
+    Only these are read whole.
+    """
+    if not tables.is_there("token_likelihoods"):
+        return [], 0
+    table = tables.results.arrow("token_likelihoods")
+    names = ["source", "task", "item", "nats"]
+    parted = [
+        {**row, "place": place}
+        for place, row in enumerate(table.select(names).to_pylist())
         if lineage.known(row["source"]) and (row["nats"] or 0.0) >= LEAST_NATS
     ]
-    seen: dict[tuple[str, str], int] = {}
+    seen: dict[tuple[str, str], list[str]] = {}
     ranked = []
-    for row in sorted(rows, key=lambda row: -row["nats"]):
-        place = seen.setdefault((row["source"], row["task"]), 0)
-        seen[row["source"], row["task"]] += 1
-        ranked.append((place, -row["nats"], row))
-    ranked.sort(key=lambda one: one[:2])
-    chosen = [row for _, _, row in ranked[:MOST_STRIPS]]
-    chosen.sort(key=lambda row: (lineage.order(row["source"]), -row["nats"]))
-    made = [
-        Strip(
-            row["source"],
-            row["target"],
-            row["task"],
-            row["item"],
-            row["prompt"] or "",
-            f"{row['nats']:.1f}",
-            tuple(
-                _token(*one)
-                for one in zip(
-                    row["tokens"][:MOST_TOKENS],
-                    row["source_logprobs_nats"],
-                    row["target_logprobs_nats"],
-                    strict=False,
-                )
-            ),
-            max(len(row["tokens"]) - MOST_TOKENS, 0),
-        )
-        for row in chosen
-    ]
-    return made, len(rows)
+    for row in sorted(parted, key=lambda row: -row["nats"]):
+        items = seen.setdefault((row["source"], row["task"]), [])
+        if row["item"] not in items:
+            ranked.append((len(items), -row["nats"], row["place"]))
+            items.append(row["item"])
+    chosen = [place for *_, place in sorted(ranked)[:MOST_STRIPS]]
+    rows = table.take(pa.array(chosen, pa.int64())).to_pylist()
+    rows.sort(key=lambda row: (lineage.order(row["source"]), row["target"], -row["nats"]))
+    groups = groupby(rows, lambda row: (row["source"], row["target"]))
+    return [(pair, [_strip(row) for row in found]) for pair, found in groups], (
+        len(parted) - len(chosen)
+    )
 
 
-def _token(text: str, source: float, target: float) -> Token:
-    gap = source - target
-    shade = sum(gap >= least for least in SHADES)
-    shown = text.replace("\n", "\u23ce\n") or "\u00b7"
+def _strip(row: Row) -> Strip:
+    count = judged_tokens(row)
+    return Strip(
+        row["task"],
+        row["item"],
+        row["prompt"] or "",
+        f"{row['nats']:.1f}",
+        tuple(_token(row, place) for place in range(min(count, MOST_TOKENS))),
+        max(count - MOST_TOKENS, 0),
+    )
+
+
+def judged_tokens(row: Row) -> int:
+    """How many tokens of a row have all that is shown of them: a damaged table may hold fewer."""
+    names = ["tokens", "source_logprobs_nats", "target_logprobs_nats", "divergences_nats"]
+    return min(len(row[name]) for name in names if row[name] is not None)
+
+
+def shade(row: Row, place: int) -> int:
+    """How far a child parts from its parent at a token of a row: 0 to the number of `SHADES`."""
+    if row["divergences_nats"] is not None:
+        nats = row["divergences_nats"][place]
+    else:
+        nats = row["source_logprobs_nats"][place] - row["target_logprobs_nats"][place]
+    return sum(nats >= least for least in SHADES)
+
+
+def shown_token(text: str) -> str:
+    """A token's text, its line breaks visible."""
+    return text.replace("\n", "\u23ce\n")
+
+
+def _token(row: Row, place: int) -> Token:
+    source, target = (row[f"{side}_logprobs_nats"][place] for side in ("source", "target"))
     title = f"{_probability(source)} under its writer, {_probability(target)} under the parent"
-    return Token(shown, shade, title)
+    if row["divergences_nats"] is not None:
+        title += f"; KL {row['divergences_nats'][place]:.2g} nats"
+    return Token(shown_token(row["tokens"][place]), shade(row, place), title)
 
 
 def _probability(logprob: float) -> str:

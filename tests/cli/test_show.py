@@ -10,10 +10,13 @@ import struct
 import subprocess
 import sys
 import termios
+from collections.abc import Iterator
 from fcntl import ioctl
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ptharness.cli import main
@@ -21,6 +24,7 @@ from ptharness.cli.differences import bounded, marked, one_line
 from ptharness.errors import ResultsError
 from ptharness.item_view import ItemView
 from ptharness.results import Results
+from ptharness.schema import TOKEN_LIKELIHOODS
 from tests.synthetic import Run, add_correct
 
 HOSTILE = "\x1b[2J[bold]up[/bold]\u202e <b>\u200b"
@@ -192,6 +196,83 @@ def test_choices_have_likelihoods_and_the_choice_made(
     assert re.search(r"choice made +0 \(wrong\) +0 \(wrong\)", out)
     side = values(capsys, folder, "--task", "pick", "--item", 1)["checkpoints"][0]
     assert side["samples"][0]["choice_logprobs_nats"][0] == -1.5
+
+
+TOKENS = {
+    "lineage": "made-up",
+    "target": "base",
+    "task": "add",
+    "prompt": "2 + 0 =\x1b[2J",
+    "divergences_nats": None,
+}
+
+
+@pytest.fixture
+def judged(folder: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[str]:
+    """The item `add` 2, of which three samples of sft were judged by base, and one of grpo."""
+    item = values(capsys, folder, "--task", "add", "--item", 2)["item"]
+    same = {
+        "tokens": ["\u6f22", "a\n", HOSTILE, "z"],
+        "source_logprobs_nats": [-0.1, -0.1, -0.1, -0.1],
+        "target_logprobs_nats": [-0.1, -0.9, -7.0, -0.2],
+        "nats": 7.7,
+    }
+    exact = {
+        "tokens": ["a", "b"],
+        "source_logprobs_nats": [-0.1, -0.1],
+        "target_logprobs_nats": [-0.1, -0.1],
+        "divergences_nats": [0.0, 2.0],
+        "nats": 0.0,
+    }
+    rows = [
+        {**TOKENS, **same, "source": "sft", "item": item, "sample": 2},
+        {**TOKENS, **exact, "target": "sft", "source": "grpo", "item": item, "sample": 0},
+        {**TOKENS, **exact, "source": "sft", "item": item, "sample": 1},
+        {**TOKENS, **same, "source": "sft", "item": item, "sample": 0},
+    ]
+    file = folder / "token_likelihoods.parquet"
+    pq.write_table(pa.Table.from_pylist(rows, schema=TOKEN_LIKELIHOODS), file)
+    yield item
+    file.unlink()
+
+
+def test_tokens_stand_over_how_far_they_part(
+    folder: Path, judged: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = shown(capsys, folder, "--task", "add", "--item", judged, "--tokens")
+    lines = out.splitlines()
+    assert "\x1b" not in out
+    assert "\u202e" not in out
+    first = lines.index("sft, 2 of 3: 7.7 nats less likely under base")
+    assert lines[first + 1].startswith("  \u6f22a\u23ce")
+    # The first token is two columns wide and no less likely; the second is, by 0.8 nats.
+    assert lines[first + 2] == "    \u2582\u2582"
+    assert set(lines[first + 4].strip()) == {"\u2588"}, "6.9 nats, and the last token 0.1"
+    second = lines.index("sft, 1 of 3: as likely under base, KL along it 2.0 nats")
+    assert lines[second + 1 : second + 3] == ["  ab", "   \u2584"]
+    assert "grpo, 1 of 1: as likely under sft, KL along it 2.0 nats" in lines
+    chosen = shown(
+        capsys, *(folder, "--task", "add", "--item", judged, "--tokens", "--checkpoints", "grpo")
+    )
+    assert "\nsft, " not in chosen
+    assert "KL divergence of the next token" in chosen
+    rows = values(capsys, folder, "--task", "add", "--item", judged, "--tokens")["samples"]
+    assert [(row["source"], row["sample"]) for row in rows] == [
+        *(("sft", 0), ("sft", 1), ("sft", 2), ("grpo", 0))
+    ]
+
+
+def test_an_item_that_was_not_judged_says_how_to_have_it(
+    folder: Path, judged: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = refused(capsys, folder, "--task", "add", "--item", 3, "--tokens")
+    assert "was judged by a parent; `ptharness distances` takes the first 64 documents" in told
+    told = refused(capsys, folder, "--task", "add", "--tokens")
+    assert "--tokens shows one item; name it with --item" in told
+    (folder / "token_likelihoods.parquet").rename(folder / "away")
+    told = refused(capsys, folder, "--task", "add", "--item", judged, "--tokens")
+    assert "`ptharness distances MANIFEST` writes it" in told
+    (folder / "away").rename(folder / "token_likelihoods.parquet")
 
 
 @pytest.mark.parametrize("direction", ["gained", "lost"])

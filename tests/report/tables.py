@@ -529,6 +529,7 @@ class _Maker:
                     "relation": "child" if target.name in source.parents else "other",
                     **self.scope("pooled", "pooled"),
                     "method": "sampled",
+                    "excess_bits_per_byte": None if undefined else 0.5,
                     "nats_per_token": nats,
                     "nats_per_token_ci_low": None if nats is None else nats - 0.1,
                     "nats_per_token_ci_high": None if nats is None else nats + 0.1,
@@ -538,7 +539,7 @@ class _Maker:
                     "reason": "another vocabulary" if undefined else None,
                 }
 
-    def divergent(self) -> Iterator[dict[str, Any]]:
+    def token_likelihoods(self) -> Iterator[dict[str, Any]]:
         for stage in self.made.stages:
             if stage.parents and self.made.tasks:
                 yield {
@@ -553,6 +554,7 @@ class _Maker:
                     "tokens": [*self.text, "\n"],
                     "source_logprobs_nats": [-0.1, -0.1, -0.1, -0.1],
                     "target_logprobs_nats": [-0.1, -1.0, -9.0, -0.5],
+                    "divergences_nats": None,
                 }
 
     def sensitivity(self) -> Iterator[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -191,6 +192,56 @@ def test_distances_of_another_lineage_are_called_so(tmp_path: Path) -> None:
     assert "No distance is defined" not in every.section("distances").words
     tasks = with_distances(tmp_path / "tasks", lambda _: {"scope": "task", "task": "old"})
     assert "holds other tasks than these tables" in tasks.section("distances").words
+
+
+def test_between_vocabularies_there_are_bits_per_byte(tmp_path: Path, page: Pages) -> None:
+    other = {"method": None, "nats_per_token": None, "reason": "another vocabulary"}
+    some = with_distances(
+        tmp_path / "some",
+        lambda row: other if "base" in (row["source"], row["target"]) else {},
+    )
+    assert "Bits per byte of text compare between them" in some.section("distances").words
+    bits, nats = some.rows("distances-bits"), some.rows("distances")
+    assert {row["v"] for row in bits} == {0.5}
+    assert "base" not in {row[side] for row in nats for side in ("x", "y")}
+    assert "base" in {row[side] for row in bits for side in ("x", "y")}
+    every = with_distances(tmp_path / "every", lambda _: other)
+    assert len(every.rows("distances-bits")) == len(bits)
+    assert "No distance is defined: another vocabulary." in every.section("distances").words
+    assert "distances-bits" not in page("whole").data, "one vocabulary, one matrix"
+
+
+def test_the_samples_that_part_most_are_shown_by_stage(tmp_path: Path) -> None:
+    folder = write_results(tmp_path)
+    file = folder / "token_likelihoods.parquet"
+    table = pq.read_table(file)
+    first = table.to_pylist()[0]
+    tokens = {
+        "tokens": ["aa", "bb", "cc"],
+        "source_logprobs_nats": [-0.1, -0.1, -0.1],
+        "target_logprobs_nats": [-0.1, -3.0, -8.0],
+    }
+    kl = [0.3, 7.0, 0.0]
+    rows = [
+        {**first, **tokens, "item": "far", "nats": 50.0},
+        {**first, **tokens, "item": "far", "nats": 49.0},
+        {**first, **tokens, "item": "exact", "nats": 40.0, "divergences_nats": kl},
+        {**first, **tokens, "item": "near", "nats": 0.5},
+        *({**first, **tokens, "item": f"more-{i}", "nats": 5.0} for i in range(30)),
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), file)
+    html = render(Results(folder))
+    words = Page(html).section("distances").words
+    assert f"{first['source']} against {first['target']}" in words
+    assert words.count("far 50.0 nats") == 1
+    assert "far 49.0 nats" not in words, "one sample of an item"
+    assert "near" not in words.split("Where a child parts")[1]
+    assert "9 more that it finds less likely by a nat" in words
+    shades = re.findall(r'<span class="parts(\d)" title="[^"]*">(aa|bb|cc)</span>', html)
+    assert shades[:6] == [
+        *(("0", "aa"), ("3", "bb"), ("5", "cc")),
+        *(("1", "aa"), ("5", "bb"), ("0", "cc")),
+    ]
 
 
 def test_a_stage_without_a_distance_or_attrition_says_which(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 from ptharness.report.figures.base import (
@@ -22,15 +23,33 @@ MOST_NAMED = 5
 """Checkpoints of another lineage that are named."""
 MOST_LABELLED = 10
 """Beyond so many checkpoints the cells are too small for their numbers."""
+NATS = "nats_per_token", "nats per token"
+BITS = "excess_bits_per_byte", "bits per byte more"
+"""Column and unit."""
 _TIP = (
-    "datum.y + ' judged by ' + datum.x + '\\n' + format(datum.v, '.3f') + ' nats per token' + "
+    "datum.y + ' judged by ' + datum.x + '\\n' + format(datum.v, '.3f') + ' ' + unit + "
     "(isValid(datum.lo) ? ' [' + format(datum.lo, '.3f') + ', ' + format(datum.hi, '.3f') + ']' "
     ": '') + (isValid(datum.m) ? '\\n' + datum.m : '')"
 )
 
 
-def distances(tables: Tables, lineage: Lineage) -> tuple[Figure, Figure]:
-    """A heat map of all ordered pairs, and distance against attrition, a point per stage."""
+@dataclass(frozen=True)
+class Distances:
+    """Heat maps of all ordered pairs, in nats per token and (of several vocabularies) in bits per
+    byte, and a chart of distance against attrition."""
+
+    matrix: Figure
+    bits: Figure | None
+    cost: Figure
+
+    @property
+    def figures(self) -> list[Figure]:
+        """Those that there are."""
+        return [self.matrix, *([self.bits] if self.bits else []), self.cost]
+
+
+def distances(tables: Tables, lineage: Lineage) -> Distances:
+    """What the panel of distances shows."""
     here = [
         row
         for row in tables.rows("distances")
@@ -46,7 +65,7 @@ def distances(tables: Tables, lineage: Lineage) -> tuple[Figure, Figure]:
         "A heat map: for each checkpoint, down, how much less likely each other, across, finds "
         "what it says, in nats per token.",
         files("distances"),
-        spec=_matrix(rows, lineage) if rows else None,
+        spec=_matrix(rows, lineage, NATS) if rows else None,
         empty=empty,
         scopes=scopes,
         reasons=reasons_by_scope(undefined, lineage, scopes),
@@ -64,7 +83,25 @@ def distances(tables: Tables, lineage: Lineage) -> tuple[Figure, Figure]:
         empty=empty or _why_no_point(rows, undefined, tables, lineage),
         scopes=tuple(sorted({row["s"] for row in points})),
     )
-    return matrix, cost
+    return Distances(matrix, _bits(here, lineage), cost)
+
+
+def _bits(here: list[Row], lineage: Lineage) -> Figure | None:
+    """The same in a unit that vocabularies compare in; None where there is only one."""
+    rows = [row for row in here if row.get("excess_bits_per_byte") is not None]
+    rows = [row for row in rows if lineage.scope(row)]
+    if all(row["method"] for row in rows):
+        return None
+    return Figure(
+        "distances-bits",
+        "Bits per byte of text, beyond its writer's",
+        "A heat map: for each checkpoint, down, how many bits per byte each other, across, needs "
+        "more for its text, each in its own tokens.",
+        files("distances"),
+        spec=_matrix(rows, lineage, BITS),
+        scopes=tuple(sorted({scope.index for row in rows if (scope := lineage.scope(row))})),
+        most_width=680,
+    )
 
 
 def _why(tables: Tables, undefined: list[Row], lineage: Lineage) -> str:
@@ -113,10 +150,11 @@ def _shown(nats: float) -> float:
     return round(nats, 4) if abs(nats) >= 0.0005 else 0.0
 
 
-def _matrix(rows: list[Row], lineage: Lineage) -> dict[str, Any]:
+def _matrix(rows: list[Row], lineage: Lineage, quantity: tuple[str, str]) -> dict[str, Any]:
     import altair as alt
 
     sheet = Sheet()
+    column, unit = quantity
     values = [
         {
             "s": scope.index,
@@ -124,10 +162,10 @@ def _matrix(rows: list[Row], lineage: Lineage) -> dict[str, Any]:
             "j": lineage.order(row["target"]),
             "y": row["source"],
             "x": row["target"],
-            "v": _shown(row["nats_per_token"]),
+            "v": _shown(row[column]),
             "m": row["method"],
-            "l": f"{max(row['nats_per_token'], 0.0):.2f}",
-            **_ends(row),
+            "l": f"{max(row[column], 0.0):.2f}",
+            **_ends(row, column),
         }
         for row in rows
         if (scope := lineage.scope(row))
@@ -179,12 +217,13 @@ def _matrix(rows: list[Row], lineage: Lineage) -> dict[str, Any]:
         scope_parameter(),
         alt.param(name="far", value=highs),
         alt.param(name="names", value=names),
+        alt.param(name="unit", value=unit),
     )
     return sheet.finish(drawn, height=STEP * size)
 
 
-def _ends(row: Row) -> Row:
-    low, high = row["nats_per_token_ci_low"], row["nats_per_token_ci_high"]
+def _ends(row: Row, column: str) -> Row:
+    low, high = row[f"{column}_ci_low"], row[f"{column}_ci_high"]
     return {} if low is None or high is None else {"lo": _shown(low), "hi": _shown(high)}
 
 

@@ -68,7 +68,16 @@ def _spec(row: Row) -> dict[str, Any]:
         sheet.chart(values)
         .mark_bar(opacity=0.55, binSpacing=0)
         .encode(
-            x=alt.X("x:Q", axis=alt.Axis(title="nats per token", tickCount=5, grid=False)),
+            x=alt.X(
+                "x:Q",
+                axis=alt.Axis(
+                    title="nats per token",
+                    tickCount=4,
+                    grid=False,
+                    # Moved inwards, the first label meets the second in a narrow chart.
+                    labelFlush=False,
+                ),
+            ),
             x2="x2:Q",
             y=alt.Y("y:Q", stack=None, axis=alt.Axis(title=None, format="%", tickCount=4)),
             y2=alt.Y2Datum(0),
