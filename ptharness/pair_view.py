@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ptharness.analysis import certify, minimum_detectable_effect, pass_at_k, turnover
 from ptharness.analysis.binomials import PairCounts
+from ptharness.analysis.choices import choice_changes
 from ptharness.analysis.edges import Compared, compare
 from ptharness.analysis.inputs import POOLED, Inputs
 from ptharness.analysis.resampling import Codes, Estimate
@@ -145,9 +146,19 @@ class PairView:
                     **asdict(estimate),
                     "minimum_detectable_effect": self._detectable(estimate),
                 }
-                for name, estimate in one.estimates.items()
+                for name, estimate in {**one.estimates, **self._of_choices(one)}.items()
             },
         }
+
+    def _of_choices(self, one: Compared) -> Mapping[str, Estimate]:
+        """What multiple choice has in place of a decomposition."""
+        task = one.scope.name
+        if one.scope.kind != "task" or one.comparable == "no":
+            return {}
+        if not self.inputs.counts[task].is_choice:
+            return {}
+        edge = Edge(self.source, self.target, RELATION)
+        return choice_changes(self.inputs, edge, task, self.settings)
 
     @property
     def _sides(self) -> tuple[str, str]:

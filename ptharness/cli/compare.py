@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +62,6 @@ def compare(
     wanted = None if task is None else view.task(task)
     pair = PairView(opened, source, target, settings_of(opened, budget, level), wanted)
     rows = pair.compared()
-    _add_choices(pair, rows)
     if as_json:
         print_json(
             {
@@ -80,32 +78,6 @@ def compare(
     else:
         _show(pair, rows)
     return 0
-
-
-def _add_choices(pair: PairView, rows: list[Row]) -> None:
-    """Give the rows of multiple choice the estimates that stand in for a decomposition there."""
-    from ptharness.analysis import minimum_detectable_effect
-    from ptharness.analysis.choices import choice_changes
-    from ptharness.lineage import Edge
-
-    edge = Edge(pair.source, pair.target, "pair")
-    for row in rows:
-        if row["scope"] != "task" or row["comparable"] == "no":
-            continue
-        if not pair.inputs.counts[row["task"]].is_choice:
-            continue
-        found = choice_changes(pair.inputs, edge, row["task"], pair.settings)
-        for name, estimate in found.items():
-            reach = (
-                minimum_detectable_effect(estimate.stderr, pair.settings.level)
-                if estimate.stderr
-                else None
-            )
-            row["estimates"][name] = {
-                "quantity": name,
-                **asdict(estimate),
-                "minimum_detectable_effect": reach,
-            }
 
 
 def _show(pair: PairView, rows: list[Row]) -> None:
