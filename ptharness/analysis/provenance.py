@@ -112,7 +112,8 @@ def _classify(gap: Estimate, auc: Estimate, like: float, at: Thresholds) -> tupl
             return Measured.PARENT_UNLIKE, f"less likely than the parent's own by over {delta:g}"
         return Measured.MIXED, f"unlike as a whole, and {100 * like:.0f} % look like the parent's"
     if high < -delta:
-        return Measured.MIXED, "likelier than the parent's own: selected, or drawn with less heat"
+        why = "likelier than the parent's own: selected, or drawn at a lower temperature"
+        return Measured.MIXED, why
     if low < -delta or high > delta:
         end = delta if high > delta else -delta
         return Measured.UNDETERMINED, f"the gap's interval holds {end:g}; use more prompts"

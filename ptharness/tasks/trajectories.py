@@ -21,10 +21,10 @@ from ptharness.schema import PROMPTS
 from ptharness.tasks.base import LoadedTask, Task, TaskSettings
 from ptharness.tasks.encoding import PromptEncoder, chat_renderer
 from ptharness.tasks.unscored import UnscoredTask
-from ptharness.tokenizer import load_tokenizer
+from ptharness.tokenizer import load_tokenizer, special_token_ids, spells
 from ptharness.trajectories import Message, Trajectory
 
-VERSION = 1
+VERSION = 2
 LEAST_ROOM = 64
 """Tokens that an own sample may have where what was given is short."""
 
@@ -50,7 +50,8 @@ class TrajectoryTask(Task):
         names = ("tokenizer_config.json", "chat_template.jinja")
         templates = files_digest([self.child / n for n in names if (self.child / n).is_file()])
         content = [(t.prompt, t.completion, t.side, t.reward, t.columns) for t in self.trajectories]
-        return digest(VERSION, content, self.kind, templates, settings)
+        # A prompt set says whose it is, and a stage under another name asks the same.
+        return digest(VERSION, self.name, content, self.kind, templates, settings)
 
     def load(self, _: TaskSettings) -> LoadedTask:
         return _Loaded(self)
@@ -70,7 +71,7 @@ class _Loaded(UnscoredTask):
         longest = 0
         for document, (prompt, given) in enumerate(self.by_prompt.items()):
             text, prompt_ids = renderer.prompt(prompt, given[0].where)
-            completions = [renderer.completion(t, text) for t in given]
+            completions = [renderer.completion(trajectory, text) for trajectory in given]
             longest = max(longest, *(len(ids) for ids in completions))
             name = f"{document}-{digest(prompt)[:8]}"
             asked = prompt if isinstance(prompt, str) else _plain(prompt)
@@ -92,6 +93,7 @@ class _Loaded(UnscoredTask):
                     "columns": trajectory.columns,
                     "side": trajectory.side,
                     "reward": trajectory.reward,
+                    "spelled": renderer.spells(trajectory.completion),
                     "where": trajectory.where,
                 }
                 rows.append(
@@ -119,6 +121,9 @@ class _Renderer:
     def __init__(self, tokenizer: Any, template: Template, child: Path) -> None:
         self.tokenizer = tokenizer
         self.encoder = PromptEncoder(tokenizer)
+        # An unknown character ends nothing; some tokenizers name one token for both.
+        self.special = special_token_ids(tokenizer) - {tokenizer.unk_token_id}
+        self.special.add(tokenizer.eos_token_id)
         if chat_renderer(tokenizer, template) is None and template.chat_template == "auto":
             learned = getattr(load_tokenizer(child), "chat_template", None)
             template = Template(learned or "none")
@@ -141,18 +146,36 @@ class _Renderer:
 
     def completion(self, trajectory: Trajectory, prompt: str) -> Ids:
         """Its token ids with the token that ends it, as the template has it."""
-        text = trajectory.completion
+        alone = self._ids(trajectory.completion)
+        ids = alone
         if not isinstance(trajectory.prompt, str):
             answer = Message("assistant", trajectory.completion)
             whole = self._whole((*trajectory.prompt, answer))
-            text = whole.removeprefix(prompt) if whole.startswith(prompt) else text
-        ids: Ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        special = set(self.tokenizer.all_special_ids)
-        end = next((place for place, token in enumerate(ids) if token in special), None)
-        if end is not None:
-            return ids[: end + 1]
+            if whole.startswith(prompt):
+                ids = self._up_to_its_end(whole.removeprefix(prompt), alone)
         eos = self.tokenizer.eos_token_id
-        return ids if eos is None else [*ids, int(eos)]
+        if eos in ids:
+            return ids[: ids.index(eos) + 1]
+        ended = bool(ids) and ids[-1] in self.special
+        return ids if ended or eos is None else [*ids, int(eos)]
+
+    def _up_to_its_end(self, rest: str, alone: Ids) -> Ids:
+        """What a template makes of a completion, up to the first special token of its own.
+
+        Those of the completion (of a tool call, say) do not end it. A template whose end is no
+        token here was made for another tokenizer.
+        """
+        ids = self._ids(rest)
+        places = [place for place, token in enumerate(ids) if token in self.special]
+        inside = sum(token in self.special for token in alone)
+        return ids[: places[inside] + 1] if len(places) > inside else alone
+
+    def spells(self, text: str) -> bool:
+        """Whether its tokens are this text: no unknown character in it, nothing normalised."""
+        return spells(self.tokenizer, self._ids(text), text)
+
+    def _ids(self, text: str) -> Ids:
+        return [int(t) for t in self.tokenizer(text, add_special_tokens=False)["input_ids"]]
 
     def _whole(self, turns: Sequence[Message]) -> str:
         return str(self.tokenizer.apply_chat_template(_plain(turns), tokenize=False, **self.own))
@@ -164,5 +187,5 @@ def _plain(turns: Sequence[Message]) -> list[dict[str, str]]:
 
 def read_about(rows: pa.Table) -> list[Mapping[str, Any]]:
     """What is known of each row of a prompt set: `prompt` as it was given (text or messages),
-    `columns`, and of a trajectory its `side`, `reward` and `where`."""
+    `columns`, and of a trajectory its `side`, `reward`, `spelled` and `where`."""
     return [json.loads(text) for text in rows["metadata"].to_pylist()]

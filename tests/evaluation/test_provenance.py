@@ -20,13 +20,15 @@ from ptharness.errors import PluginError
 from ptharness.evaluation import Request
 from ptharness.observer import Observer
 from ptharness.plugins import load_plugins
-from ptharness.provenance import ProvenanceSettings, _rewarded, _Text, measure_provenance
+from ptharness.provenance import ProvenanceSettings, measure_provenance
+from ptharness.provenance.rewards import rewarded
+from ptharness.provenance.texts import Text
 from ptharness.results import Results
 
 
-def texts(count: int, columns: dict[str, Any] | None = None) -> list[_Text]:
+def texts(count: int, columns: dict[str, Any] | None = None) -> list[Text]:
     about = {"prompt": [{"role": "user", "content": "q"}], "columns": columns or {}}
-    return [_Text(i, about, f"a{i}", np.zeros(2), "own", math.nan, False) for i in range(count)]
+    return [Text(i, about, f"a{i}", np.zeros(2)) for i in range(count)]
 
 
 def test_a_reward_function_is_called_as_trl_does() -> None:
@@ -36,7 +38,7 @@ def test_a_reward_function_is_called_as_trl_does() -> None:
         seen.update(columns, prompts=prompts, completions=completions)
         return [1.0, None, np.float32(0.5)]  # type: ignore[list-item]
 
-    found = [text.reward for text in _rewarded(texts(3, {"answer": "42"}), reward)]
+    found = [text.reward for text in rewarded(texts(3, {"answer": "42"}), reward)]
     assert found[0] == 1.0
     assert math.isnan(found[1])
     assert found[2] == 0.5
@@ -67,7 +69,7 @@ WRONG: dict[str, tuple[Callable[..., Any], str]] = {
 def test_what_is_no_reward_is_said(name: str) -> None:
     function, words = WRONG[name]
     with pytest.raises(PluginError, match="the reward function") as caught:
-        _rewarded(texts(3), function)
+        rewarded(texts(3), function)
     assert words in str(caught.value)
 
 
@@ -76,7 +78,7 @@ def test_what_a_reward_prints_is_not_our_output(capsys: pytest.CaptureFixture[st
         print("hello")
         return [0.0] * 3
 
-    _rewarded(texts(3), chatty)
+    rewarded(texts(3), chatty)
     assert capsys.readouterr().out == ""
 
 
@@ -103,11 +105,65 @@ def manifest(tmp_path: Path) -> Path:
     return path
 
 
-def measure(manifest: Path, **settings: Any) -> tuple[list[dict[str, Any]], list[Any]]:
+def measure(
+    manifest: Path, observer: Observer | None = None, **settings: Any
+) -> tuple[list[dict[str, Any]], list[Any]]:
     request = Request(manifest, manifest.parent / "out")
     chosen = ProvenanceSettings(prompts=12, per_prompt=2, samples=2, **settings)
-    _, rows, failures = measure_provenance(request, chosen, load_plugins(), Observer())
+    _, rows, failures = measure_provenance(request, chosen, load_plugins(), observer or Observer())
     return rows, list(failures)
+
+
+class Reading(Observer):
+    """Remembers which training sets were read."""
+
+    def __init__(self) -> None:
+        self.files: list[str] = []
+
+    def reading(self, file: str, rows: int) -> None:
+        """Each is told of at its first row."""
+        self.files += [file] * (rows == 0)
+
+
+def test_training_sets_are_read_once(manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PTHARNESS_CACHE", str(manifest.parent / "cache"))
+    first, second = Reading(), Reading()
+    rows, _ = measure(manifest, first)
+    again, _ = measure(manifest, second)
+    assert first.files == ["sft.jsonl.gz", "grpo.jsonl.gz"]
+    assert second.files == []
+    assert again == rows
+
+
+def test_a_stage_may_be_renamed(manifest: Path) -> None:
+    before, _ = measure(manifest, stages=("grpo",))
+    manifest.write_text(manifest.read_text().replace("  grpo:", "  tuned:"))
+    after, failures = measure(manifest, stages=("tuned",))
+    assert failures == []
+    assert [row["checkpoint"] for row in after] == ["tuned"]
+    assert after[0]["own_nats_per_token"] == before[0]["own_nats_per_token"]
+
+
+def test_text_that_the_parent_cannot_spell_has_no_bits_per_byte(manifest: Path) -> None:
+    rows = [{"prompt": f"rev ab{i}", "completion": "ba"} for i in range(12)]
+    rows[3]["completion"] = "bÄ"
+    file = manifest.parent / "sft.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    manifest.write_text(manifest.read_text().replace("sft.jsonl.gz", "sft.jsonl"))
+    measured, _ = measure(manifest, stages=("sft",))
+    (row,) = measured
+    assert (row["given"], row["misspelled"]) == (12, 1)
+    assert row["given_bits_per_byte"] is None
+    assert row["own_bits_per_byte"] > 0
+    assert "the parent's tokenizer cannot spell 1 of 12 trajectories" in row["reason"]
+    rows[3]["completion"] = "bb"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ((row,), _) = measure(manifest, stages=("sft",))
+    assert row["misspelled"] == 0
+    # Two letters and their end.
+    nats = 3 * sum(row["given_nats_per_token"])
+    assert row["given_bits_per_byte"] == pytest.approx(nats / math.log(2) / 24)
+    assert "spell" not in row["reason"]
 
 
 def test_rows_that_no_longer_hold_go(manifest: Path) -> None:
