@@ -198,9 +198,9 @@ def _gap(row: dict[str, Any]) -> str:
 
 def _remarks(row: dict[str, Any]) -> list[str]:
     remarks = [row["reason"]]
-    if row["rare_token_share"]:
-        share, below = 100 * row["rare_token_share"], row["rare_below"]
-        remarks.append(f"{share:.1f} % of tokens below probability {below:g}")
+    share = f"{100 * (row['rare_token_share'] or 0):.1f} %"
+    if share != "0.0 %":
+        remarks.append(f"{share} of tokens below probability {row['rare_below']:g}")
     if row["looks_filtered"] is not None:
         told = f"reward {row['reward_difference']:+.2f} against the parent's own"
         remarks.append(told + (": looks selected" if row["looks_filtered"] else ""))

@@ -126,7 +126,10 @@ def _with_trajectories(
         if child.name not in chosen:
             continue
         if len(child.parents) > 1:
-            why = f"has {len(child.parents)} parents: whose words its trajectories are is unclear"
+            why = (
+                f"has {len(child.parents)} parents, and its trajectories are compared with one: in "
+                "a copy of the manifest, name one of them as its `parent`"
+            )
             session.fail(Failure(child.name, "", "provenance", why))
         else:
             stages.append((child, evaluation.lineage.by_name[child.parents[0]]))

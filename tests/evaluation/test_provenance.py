@@ -16,6 +16,7 @@ import yaml
 from ptharness_zoo import CHECKPOINTS, TRAJECTORIES
 
 from ptharness.cli import main
+from ptharness.cli.provenance import _remarks
 from ptharness.errors import PluginError
 from ptharness.evaluation import Request
 from ptharness.observer import Observer
@@ -135,6 +136,16 @@ def test_training_sets_are_read_once(manifest: Path, monkeypatch: pytest.MonkeyP
     assert again == rows
 
 
+def test_a_merge_has_no_parent_to_compare_with(manifest: Path) -> None:
+    manifest.write_text(manifest.read_text().replace("parent: sft", "parent: [base, sft]"))
+    rows, failures = measure(manifest)
+    assert [row["checkpoint"] for row in rows] == ["sft"]
+    (failure,) = failures
+    assert (failure.checkpoint, failure.stage) == ("grpo", "provenance")
+    assert "has 2 parents" in failure.message
+    assert "name one of them as its `parent`" in failure.message
+
+
 def test_a_stage_may_be_renamed(manifest: Path) -> None:
     before, _ = measure(manifest, stages=("grpo",))
     manifest.write_text(manifest.read_text().replace("  grpo:", "  tuned:"))
@@ -216,6 +227,13 @@ def test_a_broken_file_fails_its_stage_alone_and_by_name(
     assert main(words) == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith(f"error: {manifest}: checkpoints.sft.trajectories: ")
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.0004, False), (0.0006, True), (None, False)])
+def test_rare_tokens_are_told_where_there_are_some(share: float | None, told: bool) -> None:
+    row = {"reason": "why", "rare_token_share": share, "rare_below": 1e-4, "too_long": 0}
+    said = _remarks({**row, "looks_filtered": None})
+    assert said == ["why", "0.1 % of tokens below probability 0.0001"][: 1 + told]
 
 
 @pytest.mark.parametrize("gap", ["nan", "inf", "0", "-1"])
