@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +43,18 @@ def finite(_: click.Context, option: click.Parameter, value: float) -> float:
     "keep their rows in the table.",
 )
 @click.option(
+    "--file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Measure this file, whether or not a stage was trained on it.",
+)
+@click.option(
+    "--checkpoints",
+    metavar="A,B*",
+    default="",
+    help="With --file: under these checkpoints, all if none is named.",
+)
+@click.option(
     "--prompts",
     type=click.IntRange(min=1),
     default=200,
@@ -81,6 +92,8 @@ def provenance(
     manifest: Path,
     out: Path,
     stages: str,
+    file: Path | None,
+    checkpoints: str,
     prompts: int,
     samples: int,
     gap: float,
@@ -95,22 +108,31 @@ def provenance(
     two cannot be told apart. parent_like, parent_unlike, mixed: what the likelihoods show stands
     beside what the method declares; neither replaces the other. No likelihood proves a history.
 
-    Writes provenance.parquet into the results folder. What is scored is kept: a rerun asks only
-    for what is missing.
+    With --file any file is measured under the checkpoints of MANIFEST: the teacher's words in a
+    student's data, or data that nothing was trained on yet.
+
+    Writes provenance.parquet into the results folder (not with --file, which is of no stage). What
+    is scored is kept: a rerun asks only for what is missing.
 
     \b
     Examples:
         ptharness provenance lineage.yaml
         ptharness provenance lineage.yaml --stages 'grpo*' --reward rewards.py:is_right
+        ptharness provenance lineage.yaml --file new.jsonl --checkpoints sft
     """
     from rich.console import Console
 
     from ptharness.analysis.provenance import Thresholds
     from ptharness.cli.progress import ProgressObserver
-    from ptharness.evaluation import Request
+    from ptharness.cli.run import make_request
     from ptharness.provenance import ProvenanceSettings, measure_provenance
 
+    if file and stages:
+        raise click.UsageError("give --file or --stages, not both")
+    if checkpoints and not file:
+        raise click.UsageError("--checkpoints goes with --file; --stages chooses stages")
     settings = ProvenanceSettings(
+        file=file and file.absolute(),
         stages=tuple(name.strip() for name in stages.split(",") if name.strip()),
         prompts=prompts,
         per_prompt=samples,
@@ -119,23 +141,23 @@ def provenance(
     )
     function = None if reward is None else _reward_function(reward)
     observer = ProgressObserver(Console(stderr=True))
-    request = Request(manifest, out, engine=engine, command=tuple(sys.argv))
+    request = make_request(manifest, out=out, checkpoints=checkpoints, engine=engine)
     with observer.showing():
         path, rows, failures = measure_provenance(
             request, settings, session.plugins, observer, function
         )
     if as_json:
         shown = [{k: v for k, v in row.items() if k not in _LISTS} for row in rows]
-        print_json(
-            {"path": str(path), "stages": shown, "failures": [f.to_json() for f in failures]}
-        )
+        failed = [failure.to_json() for failure in failures]
+        print_json({"path": path and str(path), "stages": shown, "failures": failed})
     elif rows:
         _show(rows)
         if function is not None and all(row["reward_difference"] is None for row in rows):
             print_text("the reward function gave no reward for both sides of any prompt")
         if engine is not None:
             print_text(f"by the engine {engine}, not the manifest's")
-        print_text(f"table: {path}")
+        if path:
+            print_text(f"table: {path}")
     for failure in failures:
         told = ": ".join(filter(None, (failure.checkpoint, failure.task, failure.message)))
         click.echo(safe(f"failed: {told}"), err=True)
@@ -161,30 +183,41 @@ def _reward_function(text: str) -> RewardFunction:
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
-    columns = ("stage", "parent", "declared", "measured", "gap [95 % interval]", "AUC", "prompts")
+    of_file = "file" in rows[0]
+    about = ("checkpoint",) if of_file else ("stage", "parent", "declared")
+    columns = (*about, "measured", "gap [95 % interval]", "AUC", "bits per byte", "prompts")
     cells = []
     for row in rows:
-        side = "" if row["side"] == "all" else f" ({row['side']})"
+        told = () if of_file else (row["parent"], row["provenance_declared"] or "-")
         cells.append(
             (
-                f"{row['checkpoint']}{side}",
-                row["parent"],
-                row["provenance_declared"] or "-",
+                _label(row),
+                *told,
                 row["provenance_measured"],
                 _gap(row),
-                "-" if row["auc"] is None else f"{row['auc']:.2f}",
+                _rounded(row["auc"]),
+                _rounded(row["given_bits_per_byte"]),
                 f"{row['prompts']:,}",
             )
         )
     print_table(columns, cells)
+    writer = "checkpoint" if of_file else "parent"
     print_text(
-        "gap: nats per token by which the trajectories are less likely than the parent's own "
+        f"gap: nats per token by which the trajectories are less likely than the {writer}'s own "
         "answers\nAUC: probability that a trajectory is less likely than such an answer; 0.5 if "
-        "they are alike"
+        "they are alike\nbits per byte: of the trajectories; compares between tokenizers"
     )
     for row in rows:
-        side = "" if row["side"] == "all" else f" ({row['side']})"
-        print_text(f"{row['checkpoint']}{side}: {'; '.join(_remarks(row))}")
+        print_text(f"{_label(row)}: {'; '.join(_remarks(row))}")
+
+
+def _label(row: dict[str, Any]) -> str:
+    name = row["parent"] if "file" in row else row["checkpoint"]
+    return name if row["side"] == "all" else f"{name} ({row['side']})"
+
+
+def _rounded(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _gap(row: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from ptharness.publish.likelihoods import fresh_rows
 from ptharness.report import write_report
 from ptharness.resolve_tasks import ResolvedTask
 from ptharness.results import Results
-from ptharness.schema import PROVENANCE
+from ptharness.schema import PROVENANCE, TAGS
 from ptharness.tasks.base import TaskSettings
 from ptharness.tasks.trajectories import TrajectoryTask
 from ptharness.trajectories import Trajectory, content_digest, remembered_choice
@@ -37,12 +37,28 @@ from ptharness.units import Failure
 
 
 @dataclass(frozen=True)
-class _Stage:
-    """A stage, its parent, the digest of what it learned from, and what the parent is to do."""
+class _Asked:
+    """A training set, and the checkpoint whose words it may be.
 
-    child: Checkpoint
+    `where` is the key or option that names the file, `template` the folder of a tokenizer whose
+    chat template messages are rendered with if the parent has none, `about` the columns that say
+    which stage it is of.
+    """
+
+    name: str
+    path: Path
+    where: str
     parent: Checkpoint
-    trajectories: str
+    template: Path
+    about: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Made:
+    """The digest of a training set's content, and what the parent did with it."""
+
+    asked: _Asked
+    content: str
     own: Work
     given: Work
 
@@ -53,25 +69,25 @@ def measure_provenance(
     plugins: Plugins,
     observer: Observer,
     reward: RewardFunction | None = None,
-) -> tuple[Path, list[dict[str, Any]], Sequence[Failure]]:
-    """Measure the stages that are asked for; the table's file, their rows, what failed.
+) -> tuple[Path | None, list[dict[str, Any]], Sequence[Failure]]:
+    """Measure the stages that are asked for, or a file; the table, the rows, what failed.
 
-    Writes `provenance.parquet`, in which other stages keep their rows as long as these are of the
-    same checkpoints and trajectories, and the report again where there is one. Raises
+    Of stages, `provenance.parquet` is written, in which other stages keep their rows as long as
+    these are of the same checkpoints and trajectories, and the report again where there is one. A
+    file belongs to no stage, and its rows (one per checkpoint of the request) to no table. Raises
     `ManifestError` where no stage names trajectories, or none of them can be read.
     """
     session = Session.open(request, plugins, observer)
     try:
-        stages = _prepare(session, settings)
+        asked = _of_file(session, settings.file) if settings.file else _of_stages(session, settings)
+        made = _make(session, asked, settings)
         observer.analysing()
-        rows = [
-            row
-            for stage in stages
-            if _is_stored(stage, session)
-            for row in _rows(stage, session, settings, reward)
-        ]
+        rows = [row for one in made for row in _rows(one, session, settings, reward)]
     finally:
         session.close()
+    failures = tuple(session.failures)
+    if settings.file:
+        return None, rows, failures
     path = session.folder / "provenance.parquet"
     if rows:
         kept = fresh_rows(path, session.evaluation.lineage, session.prints)
@@ -82,18 +98,97 @@ def measure_provenance(
         write_table(path, pa.Table.from_pylist(whole, schema=PROVENANCE), digest(whole))
         if (session.folder / "run.json").is_file():
             write_report(Results(session.folder))
-    return path, rows, tuple(session.failures)
+    return path, rows, failures
 
 
-def _prepare(session: Session, settings: ProvenanceSettings) -> list[_Stage]:
-    """Plan both halves of each stage that is asked for, and make what is missing of them."""
-    stages = _with_trajectories(session, settings.stages)
-    trajectories = _read(stages, session, settings)
-    stages = [(child, parent) for child, parent in stages if child.name in trajectories]
-    session.read_checkpoints({parent.name: parent for _, parent in stages}.values())
+# --- what is asked of whom --------------------------------------------------------------------
+
+
+def _of_file(session: Session, path: Path) -> list[_Asked]:
+    """The file under each checkpoint of the request."""
+    tags = {**dict.fromkeys(tag.name for tag in TAGS), "lineage": session.evaluation.lineage.name}
+    return [
+        _Asked(
+            f"{path.name}-{parent.name}",
+            path,
+            "--file",
+            parent,
+            parent.tokenizer_directory,
+            {"file": str(path), **tags, "provenance_declared": None},
+        )
+        for parent in session.evaluation.checkpoints
+    ]
+
+
+def _of_stages(session: Session, settings: ProvenanceSettings) -> list[_Asked]:
+    """The trajectories of each stage that is asked for, under its parent."""
+    lineage = session.evaluation.lineage
+    asked = []
+    for child in _with_trajectories(session, settings.stages):
+        assert child.stage is not None
+        assert child.stage.trajectories is not None
+        if len(child.parents) > 1:
+            why = (
+                f"has {len(child.parents)} parents, and its trajectories are compared with one; "
+                f"--file {child.stage.trajectories} compares them with any checkpoints"
+            )
+            session.fail(Failure(child.name, "", "provenance", why))
+            continue
+        declared = {"provenance_declared": child.stage.provenance.value}
+        asked.append(
+            _Asked(
+                child.name,
+                child.stage.trajectories,
+                f"checkpoints.{child.name}.trajectories",
+                lineage.by_name[child.parents[0]],
+                child.tokenizer_directory,
+                {**tag_values(lineage, child), **declared},
+            )
+        )
+    return asked
+
+
+def _with_trajectories(session: Session, patterns: Sequence[str]) -> list[Checkpoint]:
+    """What each stage with trajectories made, of those that fit one of the patterns."""
+    evaluation = session.evaluation
+    with_data = {
+        checkpoint.name: checkpoint
+        for checkpoint in evaluation.lineage.checkpoints
+        if checkpoint.stage and checkpoint.stage.trajectories
+    }
+    if not with_data:
+        raise ManifestError(
+            "no stage names its `trajectories`, the file that it was trained on; add it, or name "
+            "any file with --file",
+            path=evaluation.manifest_path,
+            key="checkpoints",
+        )
+    for pattern in patterns:
+        if not fnmatch.filter(with_data, pattern):
+            raise ManifestError(
+                f"{pattern!r} fits no stage that names trajectories"
+                f"{near_misses(pattern, list(with_data))}",
+                path=evaluation.manifest_path,
+                key="--stages",
+            )
+    return [
+        checkpoint
+        for name, checkpoint in with_data.items()
+        if not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    ]
+
+
+# --- asked and scored -------------------------------------------------------------------------
+
+
+def _make(session: Session, asked: Sequence[_Asked], settings: ProvenanceSettings) -> list[_Made]:
+    """Own samples and likelihoods of all that could be read and made."""
+    read = _read(asked, session, settings)
+    there = [one for one in asked if one.name in read]
+    session.read_checkpoints({one.parent.name: one.parent for one in there}.values())
     pairs = [
-        (parent, _task(child, kind, trajectories[child.name].chosen, session, settings))
-        for child, parent in stages
+        (one.parent, _task(one, kind, read[one.name].chosen, session, settings))
+        for one in there
         for kind in ("generate", "loglikelihood")
     ]
     plan = session.plan(pairs)
@@ -101,51 +196,11 @@ def _prepare(session: Session, settings: ProvenanceSettings) -> list[_Stage]:
     session.execute(replace(plan, work=()))
     works = {work.planned.prompts.header.task: work for work in plan.work}
     return [
-        _Stage(child, parent, trajectories[child.name].content, works[own], works[given])
-        for child, parent in stages
-        for own, given in [(_name(child.name, "generate"), _name(child.name, "loglikelihood"))]
-        if {own, given} <= works.keys()
+        _Made(one, read[one.name].content, works[own], works[given])
+        for one in there
+        for own, given in [(_name(one, "generate"), _name(one, "loglikelihood"))]
+        if {own, given} <= works.keys() and _is_stored(session, works[own], works[given])
     ]
-
-
-def _with_trajectories(
-    session: Session, patterns: Sequence[str]
-) -> list[tuple[Checkpoint, Checkpoint]]:
-    """Each stage that is asked for, with its parent; a merge has none and fails."""
-    evaluation = session.evaluation
-    with_data = [c for c in evaluation.lineage.checkpoints if c.stage and c.stage.trajectories]
-    if not with_data:
-        raise ManifestError(
-            "no stage names its `trajectories`, the file that it was trained on",
-            path=evaluation.manifest_path,
-            key="checkpoints",
-        )
-    chosen = _chosen([checkpoint.name for checkpoint in with_data], session, patterns)
-    stages = []
-    for child in with_data:
-        if child.name not in chosen:
-            continue
-        if len(child.parents) > 1:
-            why = (
-                f"has {len(child.parents)} parents, and its trajectories are compared with one: in "
-                "a copy of the manifest, name one of them as its `parent`"
-            )
-            session.fail(Failure(child.name, "", "provenance", why))
-        else:
-            stages.append((child, evaluation.lineage.by_name[child.parents[0]]))
-    return stages
-
-
-def _chosen(names: Sequence[str], session: Session, patterns: Sequence[str]) -> list[str]:
-    """The names that fit one of the patterns; all where there is none."""
-    for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
-            raise ManifestError(
-                f"{pattern!r} fits no stage that names trajectories{near_misses(pattern, names)}",
-                path=session.evaluation.manifest_path,
-                key="--stages",
-            )
-    return [n for n in names if not patterns or any(fnmatch.fnmatchcase(n, p) for p in patterns)]
 
 
 @dataclass(frozen=True)
@@ -157,73 +212,66 @@ class _Read:
 
 
 def _read(
-    stages: Sequence[tuple[Checkpoint, Checkpoint]], session: Session, settings: ProvenanceSettings
+    asked: Sequence[_Asked], session: Session, settings: ProvenanceSettings
 ) -> dict[str, _Read]:
-    """The trajectories of each stage; a file that cannot be read fails by name."""
+    """The trajectories under their names; a file that cannot be read fails by name."""
     found: dict[str, _Read] = {}
     problem: ManifestError | None = None
-    for child, _ in stages:
-        assert child.stage is not None
-        path = child.stage.trajectories
-        assert path is not None
-        told = partial(session.observer.reading, path.name)
+    for one in asked:
+        told = partial(session.observer.reading, one.path.name)
         try:
-            content = content_digest(path)
-            chosen = remembered_choice(path, settings.prompts, settings.per_prompt, told)
-            found[child.name] = _Read(content, tuple(chosen))
+            content = content_digest(one.path)
+            chosen = remembered_choice(one.path, settings.prompts, settings.per_prompt, told)
+            found[one.name] = _Read(content, tuple(chosen))
         except TrajectoryError as error:
             problem = problem or ManifestError(
-                str(error),
-                path=session.evaluation.manifest_path,
-                key=f"checkpoints.{child.name}.trajectories",
+                str(error), path=session.evaluation.manifest_path, key=one.where
             )
-            session.fail(Failure(child.name, "", "trajectories", str(error)))
+            session.fail(Failure(one.name, "", "trajectories", str(error)))
     if problem and not found:
         raise problem
     return found
 
 
-def _name(child: str, kind: str) -> str:
-    return f"{child}-{'own' if kind == 'generate' else 'given'}"
+def _name(one: _Asked, kind: str) -> str:
+    return f"{one.name}-{'own' if kind == 'generate' else 'given'}"
 
 
 def _task(
-    child: Checkpoint,
+    one: _Asked,
     kind: Any,
     trajectories: tuple[Trajectory, ...],
     session: Session,
     settings: ProvenanceSettings,
 ) -> ResolvedTask:
     evaluation = session.evaluation
-    name = _name(child.name, kind)
-    task = TrajectoryTask(name, trajectories, kind, child.tokenizer_directory)
+    task = TrajectoryTask(_name(one, kind), trajectories, kind, one.template)
     # A trajectory brings its own system turn.
     template = Template(evaluation.chat_template)
     samples = settings.samples if kind == "generate" else None
     return ResolvedTask(task, TaskSettings(), template, samples, {}, evaluation.seed)
 
 
-def _is_stored(stage: _Stage, session: Session) -> bool:
-    units = (*stage.own.generation, *stage.given.generation)
+def _is_stored(session: Session, *works: Work) -> bool:
+    units = [unit for work in works for unit in work.generation]
     return all(session.store.has("generation", unit.key) for unit in units)
 
 
 def _rows(
-    stage: _Stage, session: Session, settings: ProvenanceSettings, reward: RewardFunction | None
+    made: _Made, session: Session, settings: ProvenanceSettings, reward: RewardFunction | None
 ) -> Iterator[dict[str, Any]]:
     """A row for all trajectories, and one for each side of preference pairs."""
-    given, own = given_texts(stage.given, session.store), own_texts(stage.own, session.store)
+    given, own = given_texts(made.given, session.store), own_texts(made.own, session.store)
     if reward is not None:
         given, own = rewarded(given, reward), rewarded(own, reward)
-    assert stage.child.stage is not None
+    parent = made.asked.parent.name
     common = {
-        **tag_values(session.evaluation.lineage, stage.child),
-        "parent": stage.parent.name,
-        "parent_fingerprint": session.prints[stage.parent.name].weights,
-        "trajectories": stage.trajectories,
+        **made.asked.about,
+        "parent": parent,
+        "parent_fingerprint": session.prints[parent].weights,
+        "trajectories": made.content,
         "engine": session.evaluation.engine_settings.name,
-        "provenance_declared": stage.child.stage.provenance.value,
-        "too_long": stage.given.planned.fit(stage.given.documents).too_long,
+        "too_long": made.given.planned.fit(made.given.documents).too_long,
     }
     for row in stage_rows(given, own, settings):
         yield {**common, **row}

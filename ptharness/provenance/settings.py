@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ptharness.analysis.provenance import Thresholds
 
@@ -11,10 +12,12 @@ from ptharness.analysis.provenance import Thresholds
 class ProvenanceSettings:
     """How much is scored. `rare_below` is a probability; `samples` are own ones per prompt.
 
-    `stages` (patterns of names) asks for these alone.
+    `stages` (patterns of names) asks for these alone; `file` for this one, that no stage need have
+    learned from, in their place.
     """
 
     stages: tuple[str, ...] = ()
+    file: Path | None = None
     prompts: int = 200
     per_prompt: int = 8
     samples: int = 8

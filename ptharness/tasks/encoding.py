@@ -73,10 +73,14 @@ class PromptEncoder:
         into them.
         """
         whole = self.prompts([prompt + text for prompt, _, text in rows])
-        alone = iter(self._encode([text for *_, text in rows], lambda _: True))
+        keeps = [
+            ids[: len(before)] == before for ids, (_, before, _) in zip(whole, rows, strict=True)
+        ]
+        others = [text for (*_, text), kept in zip(rows, keeps, strict=True) if not kept]
+        alone = iter(self._encode(others, lambda _: True))
         return [
-            ids[len(before) :] if ids[: len(before)] == before else lonely
-            for ids, (_, before, _), lonely in zip(whole, rows, alone, strict=True)
+            ids[len(before) :] if kept else next(alone)
+            for ids, (_, before, _), kept in zip(whole, rows, keeps, strict=True)
         ]
 
     def whole(self, texts: Sequence[str]) -> list[tuple[Ids, Ids]]:

@@ -24,7 +24,7 @@ from ptharness.tasks.unscored import UnscoredTask
 from ptharness.tokenizer import load_tokenizer, special_token_ids, spells
 from ptharness.trajectories import Message, Trajectory
 
-VERSION = 2
+VERSION = 3
 LEAST_ROOM = 64
 """Tokens that an own sample may have where what was given is short."""
 
@@ -71,7 +71,7 @@ class _Loaded(UnscoredTask):
         longest = 0
         for document, (prompt, given) in enumerate(self.by_prompt.items()):
             text, prompt_ids = renderer.prompt(prompt, given[0].where)
-            completions = [renderer.completion(trajectory, text) for trajectory in given]
+            completions = [renderer.completion(one, text, prompt_ids) for one in given]
             longest = max(longest, *(len(ids) for ids in completions))
             name = f"{document}-{digest(prompt)[:8]}"
             asked = prompt if isinstance(prompt, str) else _plain(prompt)
@@ -144,38 +144,39 @@ class _Renderer:
             )
         return str(self.render(_plain(turns)))
 
-    def completion(self, trajectory: Trajectory, prompt: str) -> Ids:
-        """Its token ids with the token that ends it, as the template has it."""
-        alone = self._ids(trajectory.completion)
-        ids = alone
+    def completion(self, trajectory: Trajectory, prompt: str, prompt_ids: Ids) -> Ids:
+        """Its token ids after its prompt with the token that ends it, as the template has it."""
+        after = prompt, prompt_ids
+        (plain,) = self.encoder.continuations([(*after, trajectory.completion)])
+        ids = plain
         if not isinstance(trajectory.prompt, str):
             answer = Message("assistant", trajectory.completion)
             whole = self._whole((*trajectory.prompt, answer))
             if whole.startswith(prompt):
-                ids = self._up_to_its_end(whole.removeprefix(prompt), alone)
+                rest = whole.removeprefix(prompt)
+                (ended,) = self.encoder.continuations([(*after, rest)])
+                ids = self._up_to_its_end(ended, plain)
         eos = self.tokenizer.eos_token_id
         if eos in ids:
             return ids[: ids.index(eos) + 1]
-        ended = bool(ids) and ids[-1] in self.special
-        return ids if ended or eos is None else [*ids, int(eos)]
+        has_end = bool(ids) and ids[-1] in self.special
+        return ids if has_end or eos is None else [*ids, int(eos)]
 
-    def _up_to_its_end(self, rest: str, alone: Ids) -> Ids:
+    def _up_to_its_end(self, ids: Ids, plain: Ids) -> Ids:
         """What a template makes of a completion, up to the first special token of its own.
 
         Those of the completion (of a tool call, say) do not end it. A template whose end is no
         token here was made for another tokenizer.
         """
-        ids = self._ids(rest)
         places = [place for place, token in enumerate(ids) if token in self.special]
-        inside = sum(token in self.special for token in alone)
-        return ids[: places[inside] + 1] if len(places) > inside else alone
+        inside = sum(token in self.special for token in plain)
+        return ids[: places[inside] + 1] if len(places) > inside else plain
 
     def spells(self, text: str) -> bool:
         """Whether its tokens are this text: no unknown character in it, nothing normalised."""
-        return spells(self.tokenizer, self._ids(text), text)
-
-    def _ids(self, text: str) -> Ids:
-        return [int(t) for t in self.tokenizer(text, add_special_tokens=False)["input_ids"]]
+        return spells(
+            self.tokenizer, self.tokenizer(text, add_special_tokens=False)["input_ids"], text
+        )
 
     def _whole(self, turns: Sequence[Message]) -> str:
         return str(self.tokenizer.apply_chat_template(_plain(turns), tokenize=False, **self.own))

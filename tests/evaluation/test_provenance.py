@@ -115,6 +115,45 @@ def measure(
     return rows, list(failures)
 
 
+def test_a_file_is_measured_under_any_checkpoint(manifest: Path) -> None:
+    file = TRAJECTORIES / "rejection.jsonl.gz"
+    request = Request(manifest, manifest.parent / "out", checkpoints=("s*", "base"))
+    chosen = ProvenanceSettings(prompts=12, per_prompt=2, samples=2, file=file)
+    path, rows, failures = measure_provenance(request, chosen, load_plugins(), Observer())
+    assert (path, tuple(failures)) == (None, ())
+    assert [row["parent"] for row in rows] == ["base", "sft"]
+    for row in rows:
+        assert row["file"] == str(file)
+        assert (row["checkpoint"], row["provenance_declared"]) == (None, None)
+        assert row["prompts"] == 12
+        assert row["given_bits_per_byte"] > 0
+    assert rows[0]["given_bits_per_byte"] != rows[1]["given_bits_per_byte"]
+    assert not list(manifest.parent.rglob("provenance.parquet")), "it is of no stage"
+
+
+def test_a_file_of_no_stage_from_the_command_line(
+    manifest: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["provenance", str(manifest), "-o", str(manifest.parent / "out")]
+    new = manifest.parent / "new.jsonl"
+    few = ("--prompts", "12", "--samples", "2")
+    assert main([*words, "--file", str(new), *few]) == 2
+    assert f"{new}: " in capsys.readouterr().err
+    lines = [json.dumps({"prompt": f"rev {x}", "completion": f":{x}"}) for x in "abcdefgh"]
+    new.write_text("\n".join(lines))
+    assert main([*words, "--file", str(new), "--checkpoints", "sft", *few]) == 0
+    shown = capsys.readouterr().out
+    assert "bits per byte" in shown
+    assert "the checkpoint's own answers" in shown
+    assert "table: " not in shown
+    assert main([*words, "--file", str(new), "--checkpoints", "none", *few]) == 2
+    assert "'none' is no checkpoint" in capsys.readouterr().err
+    assert main([*words, "--file", str(new), "--stages", "sft"]) == 2
+    assert "--file or --stages, not both" in capsys.readouterr().err
+    assert main([*words, "--checkpoints", "sft"]) == 2
+    assert "--checkpoints goes with --file" in capsys.readouterr().err
+
+
 class Reading(Observer):
     """Remembers which training sets were read."""
 
@@ -143,7 +182,7 @@ def test_a_merge_has_no_parent_to_compare_with(manifest: Path) -> None:
     (failure,) = failures
     assert (failure.checkpoint, failure.stage) == ("grpo", "provenance")
     assert "has 2 parents" in failure.message
-    assert "name one of them as its `parent`" in failure.message
+    assert f"--file {manifest.parent / 'grpo.jsonl.gz'} compares them" in failure.message
 
 
 def test_a_stage_may_be_renamed(manifest: Path) -> None:
