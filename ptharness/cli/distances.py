@@ -9,9 +9,12 @@ import click
 
 from ptharness.cli.output import JSON_OPTION, print_json, print_table, print_text
 from ptharness.cli.session import Session
+from ptharness.cli.show_list import width
 from ptharness.text import safe
 
 MOST_IN_A_MATRIX = 8
+_CELL = 16
+"""Columns of a value with its interval."""
 
 
 @click.command()
@@ -126,13 +129,17 @@ def _show(rows: list[dict[str, Any]]) -> None:
     ]
     _show_pairs(whole, "nats_per_token", "KL(child || parent)", "KL(parent || child)")
     methods = " and ".join(sorted({row["method"] for row in whole if row.get("method")}))
-    told = "nats per token by which the judge finds a sample less likely than its writer does"
+    level = next((row["level"] for row in whole if row["level"]), 0.95)
+    told = (
+        "nats per token by which the judge finds a sample less likely than its writer does, "
+        f"{100 * level:g} % intervals"
+    )
     print_text(f"{told} ({methods})" if methods else told)
     for reason in dict.fromkeys(row["reason"] for row in whole if row.get("reason")):
         pairs = [f"{r['source']} -> {r['target']}" for r in whole if r.get("reason") == reason]
         more = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
         print_text(f"{', '.join(pairs[:3])}{more}: {reason}")
-    if any(not row["method"] and row.get("target_bits_per_byte") is not None for row in whole):
+    if any(not row["method"] and row.get("excess_bits_per_byte") is not None for row in whole):
         _show_pairs(whole, "excess_bits_per_byte", "child by its parent", "parent by its child")
         print_text(
             "bits per byte of text that the judge needs more than its writer, each in its own "
@@ -145,9 +152,16 @@ def _show_pairs(rows: list[dict[str, Any]], column: str, down: str, up: str) -> 
     at = {(row["source"], row["target"]): row for row in rows}
     names = list(dict.fromkeys([r["source"] for r in rows] + [r["target"] for r in rows]))
     if len(names) <= MOST_IN_A_MATRIX:
+        has_room = _CELL * (len(names) + 1) <= width()
         cells = [
-            (n, *("" if n == other else _value(at.get((n, other)), column) for other in names))
-            for n in names
+            (
+                name,
+                *(
+                    "" if name == other else _value(at.get((name, other)), column, short=has_room)
+                    for other in names
+                ),
+            )
+            for name in names
         ]
         print_table(("says / judged by", *names), cells)
         return
@@ -155,8 +169,8 @@ def _show_pairs(rows: list[dict[str, Any]], column: str, down: str, up: str) -> 
         (
             row["source"],
             row["target"],
-            _value(row, column, interval=True),
-            _value(at.get((row["target"], row["source"])), column, interval=True),
+            _value(row, column, whole=True),
+            _value(at.get((row["target"], row["source"])), column, whole=True),
         )
         for row in rows
         if row["relation"] == "child"
@@ -164,10 +178,16 @@ def _show_pairs(rows: list[dict[str, Any]], column: str, down: str, up: str) -> 
     print_table(("child", "parent", down, up), cells)
 
 
-def _value(row: dict[str, Any] | None, column: str, *, interval: bool = False) -> str:
+def _value(
+    row: dict[str, Any] | None, column: str, *, short: bool = False, whole: bool = False
+) -> str:
+    """A value with no interval, half of one, or both ends; `-` where there is none."""
     if row is None or row.get(column) is None:
         return "-"
     text = f"{round(row[column], 3) + 0.0:.3f}"  # no -0.000
-    if interval and row[f"{column}_ci_low"] is not None:
-        text += f" [{row[f'{column}_ci_low']:.3f}, {row[f'{column}_ci_high']:.3f}]"
-    return text
+    low, high = row[f"{column}_ci_low"], row[f"{column}_ci_high"]
+    if low is None or high is None:
+        return text
+    if short:
+        return f"{text} \u00b1{(high - low) / 2:.3f}"
+    return f"{text} [{low:.3f}, {high:.3f}]" if whole else text

@@ -72,6 +72,12 @@ class ProgressObserver(Observer):
         assert self.line is not None
         self.progress.update(self.line, description=safe(description), **fields)  # type: ignore[arg-type]
 
+    def _restart(self, description: str, total: int | None = None) -> None:
+        """A line of its own for what comes next; without `total` it has no end to count to."""
+        assert self.line is not None
+        self.progress.remove_task(self.line)
+        self.line = self.progress.add_task(safe(description), total=total, rate="")
+
     def reading(self, file: str, rows: int) -> None:
         """The moving line counts rows; how many there are is not known."""
         self._show(f"reading {file}", completed=rows)
@@ -101,10 +107,10 @@ class ProgressObserver(Observer):
                 f"{' and '.join(amounts)}, of {_count(checkpoints, 'checkpoint')} in "
                 f"{_count(plan.engine_starts, 'engine start')}; {cached:,} in the store already"
             )
-            self._show("starting the engine", completed=0, total=total)
+            self._restart("starting the engine", total)
         else:
             self.say(f"nothing to generate: all {cached:,} are in the store")
-            self._show("scoring", completed=0, total=0)
+            self._restart("scoring", 0)
 
     def event(self, event: Event | UnitFailed | WorkerRestarted) -> None:
         """Move the line, or say what is worth staying."""
@@ -145,7 +151,7 @@ class ProgressObserver(Observer):
 
     def analysing(self) -> None:
         """The moving line says what the last seconds are for."""
-        self._show("analysing what each stage did", completed=None, total=None, rate="")
+        self._restart("analysing")
 
     def marked(self, marked: Marked) -> None:
         """Say which document counts as not correct because its scorer gave up."""
@@ -167,4 +173,4 @@ class StoredObserver(ProgressObserver):
         """Say how much there is."""
         del plan
         self.say(f"{cached:,} completions are in the store")
-        self._show("scoring", completed=0, total=0)
+        self._restart("scoring", 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from ptharness.distances.texts import Row, TextSet, judged_samples, make_text_se
 from ptharness.engines.base import vocabulary_size
 from ptharness.errors import CheckpointError, EngineError, ManifestError
 from ptharness.evaluation import Request, Session
-from ptharness.fingerprint import digest, read_config, vocabulary_digest
+from ptharness.fingerprint import read_config, vocabulary_digest
 from ptharness.lineage import Checkpoint
 from ptharness.observer import Observer
 from ptharness.planner import Plan, PlannedTask, Work, plan_work
@@ -31,7 +31,6 @@ from ptharness.schema import DISTANCES, TOKEN_LIKELIHOODS
 from ptharness.tokenizer import load_tokenizer
 from ptharness.units import Failure
 
-VERSION = 3
 PLAIN = {
     "temperature": 1.0,
     "top_p": 1.0,
@@ -122,27 +121,31 @@ def measure_distances(
         session.close()
     path = session.folder / "distances.parquet"
     if rows:
-        state = digest(VERSION, sorted(t.key for t in texts.sets), asdict(settings))
-        _write(path, rows, DISTANCES, state, session)
-        _write(
-            path.with_name("token_likelihoods.parquet"), tokens, TOKEN_LIKELIHOODS, state, session
-        )
+        _write(path, rows, DISTANCES, session)
+        _write(path.with_name("token_likelihoods.parquet"), tokens, TOKEN_LIKELIHOODS, session)
         if (session.folder / "run.json").is_file():
             write_report(Results(session.folder))
     return path, rows, tuple(session.failures)
 
 
-def _write(
-    path: Path, rows: Sequence[Row], schema: pa.Schema, state: str, session: Session
-) -> None:
-    """Replace a table's rows of the pairs that were measured; others stay while they hold."""
-    names = {checkpoint.name for checkpoint in session.evaluation.checkpoints}
+def _write(path: Path, rows: Sequence[Row], schema: pa.Schema, session: Session) -> None:
+    """Replace a table's rows of the pairs and tasks that were measured; others stay while they
+    hold, but for those of a pair that had no distance and has one now."""
+    measured = {_place(row) for row in rows}
+    pairs = {place[:2] for place in measured}
     kept = [
         row
         for row in fresh_rows(path, session.evaluation.lineage, session.prints)
-        if not {row["source"], row["target"]} <= names
+        if _place(row) not in measured and (_place(row)[:2] not in pairs or row.get("tasks") != 0)
     ]
-    write_table(path, pa.Table.from_pylist([*kept, *rows], schema=schema), state)
+    whole = [*kept, *rows]
+    order = {c.name: place for place, c in enumerate(session.evaluation.lineage.checkpoints)}
+    whole.sort(key=lambda row: (order[row["source"]], order[row["target"]]))
+    write_table(path, pa.Table.from_pylist(whole, schema=schema), "")
+
+
+def _place(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return row["source"], row["target"], row["task"]
 
 
 # --- what can be compared, and how ------------------------------------------------------------
@@ -246,11 +249,13 @@ def _judge(
 ) -> Judgements:
     """Ask every judge for all texts at once: it is loaded once."""
     exact = {source for (source, _), how in pairs.items() if how == "exact"}
+    # What could not be loaded to speak is not loaded again to judge.
+    broken = {failure.checkpoint for failure in session.failures if not failure.task}
     prepared: list[Prepared] = []
     judged: dict[tuple[str, str, str], _Judged] = {}
     asked: dict[tuple[str, str, str], TextSet] = {}
     for judge in session.evaluation.checkpoints:
-        for one in texts.sets:
+        for one in () if judge.name in broken else texts.sets:
             source, place = one.source.name, (one.source.name, one.task, judge.name)
             own = source == judge.name and source in exact
             how = "exact" if own else pairs.get((source, judge.name))

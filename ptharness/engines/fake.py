@@ -178,6 +178,8 @@ class FakeEngine(Engine):
         assert self._checkpoint is not None
         vocabulary = vocabulary_size(read_config(self._checkpoint.directory))
         check_distributed(request, vocabulary)
+        # What it says are code points, whatever tokens the checkpoint has.
+        vocabulary = max(vocabulary, max(request.continuation_token_ids) + 1)
         chosen = np.exp(logprobs)[:, None]
         every = np.log1p(-chosen) - math.log(vocabulary - 1) + np.zeros(vocabulary)
         every[np.arange(len(logprobs)), list(request.continuation_token_ids)] = logprobs

@@ -14,6 +14,7 @@ from ptharness.errors import EngineError
 from ptharness.evaluation import Request
 from ptharness.observer import Observer
 from ptharness.plugins import load_plugins
+from ptharness.results import Results
 from ptharness.testing.tiny_models import write_tokenizer
 from tests.evaluation.conftest import PLUGIN, Toys
 
@@ -31,8 +32,8 @@ def pad(toys: Toys, **tokens: int) -> None:
         path.write_text(json.dumps({**json.loads(path.read_text()), "vocab_size": count}))
 
 
-def measure(toys: Toys, method: Method = "auto") -> list[dict[str, Any]]:
-    request = Request(toys.folder / "lineage.yaml", toys.out)
+def measure(toys: Toys, method: Method = "auto", **narrowed: Any) -> list[dict[str, Any]]:
+    request = Request(toys.folder / "lineage.yaml", toys.out, **narrowed)
     settings = DistanceSettings(documents=4, samples=2, method=method)
     _, rows, failures = measure_distances(request, settings, load_plugins([PLUGIN]), Observer())
     assert not failures
@@ -56,6 +57,48 @@ def test_each_pair_is_measured_as_exactly_as_it_can_be(toys: Toys) -> None:
     before = toys.units("generation")
     assert {row["method"] for row in measure(toys, "sampled")} == {"sampled"}
     assert toys.units("generation") == before, "what is sampled is stored with what is exact"
+
+
+def test_what_was_not_measured_again_stays(toys: Toys) -> None:
+    toys.manifest("tasks: [toy]", "tasks: [toy, toy_two]")
+    toys.task("toy_two", prompt="another {}")
+
+    def places(*tables: str) -> list[set[tuple[str, ...]]]:
+        names = {"distances": ["scope"], "token_likelihoods": ["sample"]}
+        return [
+            {
+                tuple(map(str, row))
+                for row in Results(toys.out / "toys")
+                .read(table)[["source", "target", "task", *names[table]]]
+                .itertuples(index=False)
+            }
+            for table in tables
+        ]
+
+    toys.run()
+    measure(toys)
+    every = places("distances", "token_likelihoods")
+    assert len(every[0]) == 6 * 3
+    assert {task for *_, task, _ in every[1]} == {"toy", "toy_two"}
+    measure(toys, tasks=("toy",))
+    assert places("distances", "token_likelihoods") == every
+    measure(toys, checkpoints=("base", "sft"))
+    assert places("distances", "token_likelihoods") == every
+
+
+def test_a_checkpoint_that_cannot_be_loaded_is_named_once(toys: Toys) -> None:
+    toys.manifest(fail_on="sft")
+    request = Request(toys.folder / "lineage.yaml", toys.out)
+    _, rows, failures = measure_distances(
+        request, DistanceSettings(documents=4, samples=2), load_plugins([PLUGIN]), Observer()
+    )
+    assert [failure.checkpoint for failure in failures] == ["sft"]
+    assert {(row["source"], row["target"]) for row in rows} == {("base", "grpo"), ("grpo", "base")}
+
+
+def test_what_the_fake_engine_says_may_be_beyond_the_vocabulary(toys: Toys) -> None:
+    pad(toys, base=20, sft=20, grpo=20)
+    assert {row["method"] for row in measure(toys)} == {"exact"}
 
 
 @pytest.mark.parametrize(
