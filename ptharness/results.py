@@ -167,9 +167,11 @@ class Results:
                     .select(schema.names if chosen is None else chosen)
                 )
         except (OSError, pa.ArrowException, TypeError, ValueError) as error:
+            advice = remedy(table, self.path)
+            if filters is not None:
+                advice = f"check the filters, or {advice}"
             raise ResultsError(
-                f"{self._place(table)}: cannot be read: {error}; check the filters, or run the "
-                "evaluation again, which writes what is missing or damaged"
+                f"{self._place(table)}: cannot be read: {error}; {advice}"
             ) from error
         # Tags of several files: one dictionary, so that pandas has one set of categories.
         return found.unify_dictionaries()
@@ -198,9 +200,10 @@ class Results:
                 schema = pq.read_schema(files[0])
             except (OSError, pa.ArrowException) as error:
                 raise ResultsError(
-                    f"{files[0]}: cannot be read ({error}); run the evaluation again"
+                    f"{files[0]}: cannot be read ({error}); {remedy(table, self.path)}"
                 ) from error
-            self._check_version((schema.metadata or {}).get(b"schema_version", b"0").decode())
+            version = (schema.metadata or {}).get(b"schema_version", b"0").decode()
+            _check_version(files[0], version)
             return schema
         if table == "samples":
             return SAMPLES
@@ -209,7 +212,7 @@ class Results:
                 f"{self.path}: no table {table!r}: the analysis has not been run on these results; "
                 f"`ptharness analyze {self.path}` does it"
             )
-        raise ResultsError(f"{self._place(table)}: missing; run the evaluation again to write it")
+        raise ResultsError(f"{self._place(table)}: missing; {remedy(table, self.path)}")
 
     def _files(self, table: str) -> list[Path]:
         place = self._place(table)
@@ -244,7 +247,7 @@ class Results:
             raise ResultsError(
                 f"{path}: is not a JSON object; was another program's file put here?"
             )
-        self._check_version(run.get("schema_version", "0"))
+        _check_version(path, run.get("schema_version", "0"))
         return run
 
     def _not_results(self) -> str:
@@ -258,14 +261,6 @@ class Results:
             "for each lineage"
         )
 
-    def _check_version(self, version: object) -> None:
-        if str(version).isdecimal() and int(str(version)) <= int(SCHEMA_VERSION):
-            return
-        raise ResultsError(
-            f"{self.path}: its tables are of version {version!r} and this ptharness reads up to "
-            f"{SCHEMA_VERSION}; upgrade ptharness"
-        )
-
     def _check_columns(self, table: str, schema: pa.Schema, columns: Iterable[str]) -> None:
         for column in columns:
             if column not in schema.names:
@@ -273,6 +268,45 @@ class Results:
                     f"{self.path}: table {table!r} has no column {column!r}"
                     f"{near_misses(column, schema.names)}"
                 )
+
+
+def _check_version(path: Path, version: object) -> None:
+    if str(version).isdecimal() and int(str(version)) <= int(SCHEMA_VERSION):
+        return
+    raise ResultsError(
+        f"{path}: is of version {version!r} and this ptharness reads up to {SCHEMA_VERSION}; "
+        "upgrade ptharness"
+    )
+
+
+def remedy(table: str, folder: Path) -> str:
+    """What writes a table of a results folder that is missing or damaged."""
+    if table in ANALYSIS:
+        return f"`ptharness analyze {folder}` writes it again"
+    if table in LIKELIHOODS:
+        command = "provenance" if table == "provenance" else "distances"
+        return f"`ptharness {command} MANIFEST` writes it again"
+    return "run the evaluation again, which writes what is missing or damaged"
+
+
+def checked(path: Path, table: pa.Table) -> pa.Table:
+    """A table of likelihoods with the columns of its schema, and no others.
+
+    Raises `ResultsError` where it lacks one, or what it holds is of another type: a command of
+    its own writes it, so that it may be older than the rest of the folder.
+    """
+    schema = LIKELIHOODS[path.stem]
+    try:
+        if lacking := [name for name in schema.names if name not in table.column_names]:
+            columns = f"column{'s' * (len(lacking) > 1)} {', '.join(lacking)}"
+            raise ValueError(f"it lacks the {columns}")
+        table.validate(full=True)
+        return table.select(schema.names).cast(schema)
+    except (KeyError, ValueError, pa.ArrowException) as error:
+        raise ResultsError(
+            f"{path}: is not as this ptharness writes it ({error}); "
+            f"{remedy(path.stem, path.parent)}"
+        ) from error
 
 
 def _filtered_columns(filters: Filters | None) -> list[str]:

@@ -197,6 +197,25 @@ def test_a_broken_run_json_is_named(tmp_path: Path, text: str) -> None:
         Results(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("table", "remedy"),
+    [
+        ("provenance", "`ptharness provenance MANIFEST` writes it again"),
+        ("distances", "`ptharness distances MANIFEST` writes it again"),
+        ("token_likelihoods", "`ptharness distances MANIFEST` writes it again"),
+        ("edges", "`ptharness analyze {folder}` writes it again"),
+        ("items", "run the evaluation again"),
+    ],
+)
+def test_what_writes_a_damaged_table_is_named(tmp_path: Path, table: str, remedy: str) -> None:
+    made = Run(tmp_path)
+    made.publish()
+    (made.folder / f"{table}.parquet").write_bytes(b"rubbish")
+    with pytest.raises(ResultsError, match=f"{table}.parquet: cannot be read") as raised:
+        getattr(Results(made.folder), table)
+    assert str(raised.value).split("; ")[1].startswith(remedy.format(folder=made.folder))
+
+
 def test_a_missing_or_damaged_table_is_named(tmp_path: Path) -> None:
     made = Run(tmp_path, documents=3).fill()
     made.publish()

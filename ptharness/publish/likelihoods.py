@@ -9,10 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ptharness.errors import TrajectoryError
+from ptharness.errors import ResultsError, TrajectoryError
 from ptharness.lineage import Lineage
 from ptharness.planner import CheckpointPrint
 from ptharness.publish.files import write_table
+from ptharness.results import checked
 from ptharness.schema import LIKELIHOODS
 from ptharness.trajectories import content_digest
 
@@ -27,9 +28,11 @@ def drop_stale(folder: Path, lineage: Lineage, prints: Mapping[str, CheckpointPr
     changed = []
     for name, schema in LIKELIHOODS.items():
         path = folder / f"{name}.parquet"
-        rows = _rows(path)
-        fresh = [row for row in rows if _holds(row, lineage, prints)]
-        if len(fresh) == len(rows):
+        table = _read(path)
+        if table is None:
+            continue
+        fresh = _fresh(path, table, lineage, prints)
+        if len(fresh) == table.num_rows:
             continue
         changed.append(path.name)
         if fresh:
@@ -41,14 +44,27 @@ def drop_stale(folder: Path, lineage: Lineage, prints: Mapping[str, CheckpointPr
 
 def fresh_rows(path: Path, lineage: Lineage, prints: Mapping[str, CheckpointPrint]) -> list[Row]:
     """The rows of a table that still hold; none where it cannot be read."""
-    return [row for row in _rows(path) if _holds(row, lineage, prints)]
+    table = _read(path)
+    return [] if table is None else _fresh(path, table, lineage, prints)
 
 
-def _rows(path: Path) -> list[Row]:
+def _read(path: Path) -> pa.Table | None:
+    """A table as it is; None where it is missing or damaged, which the report says."""
     try:
-        return list(pq.ParquetFile(path).read().to_pylist())
+        return pq.ParquetFile(path).read()
     except (OSError, pa.ArrowException):
+        return None
+
+
+def _fresh(
+    path: Path, table: pa.Table, lineage: Lineage, prints: Mapping[str, CheckpointPrint]
+) -> list[Row]:
+    """The rows that hold; none of a table with other columns."""
+    try:
+        rows = checked(path, table).to_pylist()
+    except ResultsError:
         return []
+    return [row for row in rows if _holds(row, lineage, prints)]
 
 
 def _holds(row: Row, lineage: Lineage, prints: Mapping[str, CheckpointPrint]) -> bool:

@@ -234,6 +234,8 @@ def _files(tables: Tables) -> tuple[tuple[str, str, str], ...]:
             rows.append(("samples/", size, about))
         elif not tables.is_there(table):
             rows.append((f"{table}.parquet", "not there", about))
+        elif table in LIKELIHOODS and tables.unusable(table):
+            rows.append((f"{table}.parquet", "not used", about))
         else:
             path = tables.results.path / f"{table}.parquet"
             rows.append((path.name, f"{pq.read_metadata(path).num_rows} rows", about))

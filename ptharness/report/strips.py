@@ -53,9 +53,9 @@ def strips(tables: Tables, lineage: Lineage) -> tuple[list[Group], int]:
 
     Only these are read whole.
     """
-    if not tables.is_there("token_likelihoods"):
+    table = tables.likelihoods("token_likelihoods")
+    if table is None:
         return [], 0
-    table = tables.results.arrow("token_likelihoods")
     names = ["source", "task", "item", "nats"]
     parted = [
         {**row, "place": place}
@@ -92,8 +92,9 @@ def _strip(row: Row) -> Strip:
 
 def judged_tokens(row: Row) -> int:
     """How many tokens of a row have all that is shown of them: a damaged table may hold fewer."""
-    names = ["tokens", "source_logprobs_nats", "target_logprobs_nats", "divergences_nats"]
-    return min(len(row[name]) for name in names if row[name] is not None)
+    judged = [row["source_logprobs_nats"] or (), row["target_logprobs_nats"] or ()]
+    divergences = row["divergences_nats"]
+    return min(map(len, [row["tokens"], *judged, *([] if divergences is None else [divergences])]))
 
 
 def shade(row: Row, place: int) -> int:

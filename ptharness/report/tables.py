@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ptharness.errors import ResultsError
-from ptharness.results import Results
+from ptharness.results import Results, checked, remedy
 from ptharness.schema import ANALYSIS, LIKELIHOODS, PUBLISHED
 
 Row: TypeAlias = dict[str, Any]
@@ -20,24 +20,47 @@ _UNREAD = frozenset(
 )
 """Columns that a report has no use for, save those of `checkpoints`: turning them into Python's
 values takes longer than all else."""
-_READ = {"distances": frozenset({"method"})}
-"""Columns of one table that are named like a tag and are none."""
 
 
 class Tables:
-    """Rows of a results folder; a table that is missing has none, and a note says so."""
+    """Rows of a results folder; a table that is missing has none, and a note says so.
+
+    So has a table of likelihoods that is damaged or has other columns: a command of its own makes
+    it, which the evaluation does not need.
+    """
 
     def __init__(self, results: Results) -> None:
         self.results = results
         self.run: dict[str, Any] = results.run
         self.analysis: dict[str, Any] = results.analysis
         self._read: dict[str, list[Row]] = {}
+        self._likelihoods: dict[str, pa.Table | None] = {}
+        self._unusable: dict[str, str] = {}
 
     def rows(self, table: str) -> list[Row]:
         """All rows; none where the table is missing. Raises `ResultsError` where it is damaged."""
         if table not in self._read:
             self._read[table] = self._load(table) if self.is_there(table) else []
         return self._read[table]
+
+    def likelihoods(self, table: str) -> pa.Table | None:
+        """A table of likelihoods, with all columns; None where it is missing or unusable."""
+        if table not in self._likelihoods:
+            self._likelihoods[table] = None
+            if self.is_there(table):
+                try:
+                    found = self.results.arrow(table)
+                    path = self.results.path / f"{table}.parquet"
+                    self._likelihoods[table] = checked(path, found)
+                except ResultsError as error:
+                    # The page is the same wherever its folder lies.
+                    self._unusable[table] = str(error).replace(f"{self.results.path}/", "")
+        return self._likelihoods[table]
+
+    def unusable(self, table: str) -> str | None:
+        """Why a table of likelihoods that is there is not shown, and what to do."""
+        self.likelihoods(table)
+        return self._unusable.get(table)
 
     def is_there(self, table: str) -> bool:
         """Whether the table's file exists."""
@@ -60,6 +83,8 @@ class Tables:
         """
         if not path.is_file():
             return
+        table = path.relative_to(self.results.path).with_suffix("").as_posix()
+        advice = remedy(table, self.results.path)
         try:
             with pq.ParquetFile(path) as file:
                 for group in range(file.num_row_groups):
@@ -68,21 +93,23 @@ class Tables:
                     here = [place for place, name in enumerate(names) if name in items]
                     if here:
                         whole = file.read_row_group(group, list(columns))
+                        if table in LIKELIHOODS:
+                            whole = checked(path, whole)
                         for place in here:
                             yield from whole.slice(place, 1).to_pylist()
         except (OSError, KeyError, pa.ArrowException) as error:
-            raise ResultsError(
-                f"{path}: cannot be read ({error}); run the evaluation again"
-            ) from error
+            raise ResultsError(f"{path}: cannot be read ({error}); {advice}") from error
 
     def _load(self, table: str) -> list[Row]:
+        if table in LIKELIHOODS:
+            found = self.likelihoods(table)
+            return [] if found is None else _plain(found.to_pylist())
         columns = None
         if table != "checkpoints":
-            schema = {**PUBLISHED, **ANALYSIS, **LIKELIHOODS}[table]
+            schema = {**PUBLISHED, **ANALYSIS}[table]
             # Tables of before may lack a column that was added since.
             there = self.results.columns(table)
-            unread = _UNREAD - _READ.get(table, frozenset())
-            columns = [name for name in schema.names if name in there and name not in unread]
+            columns = [name for name in schema.names if name in there and name not in _UNREAD]
         return _plain(self.results.arrow(table, columns).to_pylist())
 
 

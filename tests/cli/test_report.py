@@ -26,6 +26,15 @@ def test_it_writes_the_page_and_prints_its_path(
     assert [path.name for path in results.glob(".*")] == []
 
 
+@pytest.mark.parametrize("table", ["provenance", "distances", "token_likelihoods"])
+def test_a_damaged_table_of_likelihoods_does_not_keep_the_page_from_being_written(
+    results: Path, table: str
+) -> None:
+    (results / f"{table}.parquet").write_bytes(b"rubbish")
+    assert main(["report", str(results)]) == 0
+    assert f"Left out: {table}.parquet" in (results / "report.html").read_text(encoding="utf-8")
+
+
 def test_for_programs(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(results), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)

@@ -272,6 +272,50 @@ def test_a_distance_says_its_method_and_is_never_minus_nothing(tmp_path: Path) -
     assert all("KL 0.000 nats per token, exact" in text for text in texts)
 
 
+def damage(file: Path, how: str) -> None:
+    """Make a table unusable: no Parquet, half of it, other columns, other types, too new."""
+    table = pq.read_table(file)
+    if how == "bytes":
+        file.write_bytes(b"PAR1 is not all of it")
+    elif how == "types":
+        pq.write_table(pa.table({name: ["x"] for name in table.column_names}), file)
+    elif how == "newer":
+        pq.write_table(table.replace_schema_metadata({"schema_version": "99"}), file)
+    else:
+        pq.write_table(table.drop([how]), file)
+
+
+@pytest.mark.parametrize("how", ["bytes", "types", "newer", "lineage"])
+@pytest.mark.parametrize(
+    ("table", "panel", "command"),
+    [
+        ("provenance", "provenance", "provenance"),
+        ("distances", "distances", "distances"),
+        ("token_likelihoods", "distances", "distances"),
+    ],
+)
+def test_an_unusable_table_of_likelihoods_empties_its_panel_alone(
+    tmp_path: Path, page: Pages, table: str, panel: str, command: str, how: str
+) -> None:
+    folder = write_results(tmp_path)
+    damage(folder / f"{table}.parquet", how)
+    made = Page(render(Results(folder)))
+    remedy = "upgrade ptharness" if how == "newer" else f"`ptharness {command} MANIFEST` writes it"
+    (note,) = (e.words for e in made.section(panel).every("p") if "Left out: " in e.text)
+    assert note.startswith(f"Left out: {table}.parquet: ")
+    assert remedy in note
+    files = made.table("Files beside this page")
+    assert [f"{table}.parquet", "not used"] in [row[:2] for row in files]
+    whole = page("whole")
+    for name in set(PANELS) - {panel, "methods"}:
+        assert made.section(name).words == whole.section(name).words
+    if table == "token_likelihoods":
+        assert made.rows("distances") == whole.rows("distances")
+        assert "Where a child parts" not in made.section(panel).words
+    if table == "distances":
+        assert "Where a child parts" in made.section(panel).words
+
+
 def test_failures_are_announced_above_everything(page: Pages) -> None:
     assert "1 failure in this run" in page("hostile").root.every("header")[0].words
     assert "failure" not in page("whole").root.every("header")[0].words
@@ -395,3 +439,12 @@ def test_a_damaged_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match=r"edges\.parquet: cannot be read"):
         write_report(Results(place))
     assert not (place / "report.html").exists()
+
+
+def test_items_of_an_unusable_table_of_likelihoods_are_refused_by_name(tmp_path: Path) -> None:
+    place = write_results(tmp_path)
+    file = place / "token_likelihoods.parquet"
+    damage(file, "task")
+    columns = pq.read_schema(file).names
+    with pytest.raises(ResultsError, match=r"lacks the column task\); `ptharness distances"):
+        list(Tables(Results(place)).of_items(file, columns, {"0-abc"}))

@@ -106,6 +106,8 @@ def _bits(here: list[Row], lineage: Lineage) -> Figure | None:
 
 def _why(tables: Tables, undefined: list[Row], lineage: Lineage) -> str:
     """Why there is no distance at all: what the rows say, the most frequent reason first."""
+    if unusable := tables.unusable("distances"):
+        return f"Left out: {unusable}."
     if not tables.rows("distances"):
         return "Not measured: `ptharness distances` does it."
     reasons = Counter(row["reason"] for row in undefined if row["reason"])
