@@ -298,8 +298,8 @@ def checked(path: Path, table: pa.Table) -> pa.Table:
     schema = LIKELIHOODS[path.stem]
     try:
         if lacking := [name for name in schema.names if name not in table.column_names]:
-            columns = f"column{'s' * (len(lacking) > 1)} {', '.join(lacking)}"
-            raise ValueError(f"it lacks the {columns}")
+            more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+            raise ValueError(f"it lacks the columns {', '.join(lacking[:3])}{more}")
         table.validate(full=True)
         return table.select(schema.names).cast(schema)
     except (KeyError, ValueError, pa.ArrowException) as error:

@@ -30,6 +30,17 @@ def words(names: tuple[str, ...] | list[str] | None) -> str:
     return " or ".join(word(name) for name in names or ()) or "nothing"
 
 
+def undefined(estimates: Mapping[str, Row]) -> str:
+    """Why there is no change or, where there is one, why it has no cells; else empty."""
+    delta = estimates.get("delta")
+    if delta is None or delta["estimate"] is None:
+        return str((delta and delta["reason"]) or "")
+    cells = [estimates[quantity] for quantity, _ in CELLS if quantity in estimates]
+    if any(row["estimate"] is not None for row in cells):
+        return ""
+    return str(next((row["reason"] for row in cells), None) or "")
+
+
 def movement(estimates: Mapping[str, Row], *, of_choices: bool = False) -> str:
     """`+21.4 pp = expansion +0.3 [−0.1, 0.8], reshaping ..., attrition ...`.
 
@@ -38,8 +49,8 @@ def movement(estimates: Mapping[str, Row], *, of_choices: bool = False) -> str:
     """
     delta = estimates.get("delta")
     if delta is None or delta["estimate"] is None:
-        reason = delta["reason"] if delta else None
-        return f"change undefined: {reason or 'the tables hold no estimate of it'}"
+        reason = undefined(estimates) or "the tables hold no estimate of it"
+        return f"change undefined: {reason}"
     text = f"{points(delta['estimate'])} pp"
     if of_choices:
         return f"{text} {interval(delta)}".rstrip() + " on multiple choice"
@@ -52,7 +63,6 @@ def movement(estimates: Mapping[str, Row], *, of_choices: bool = False) -> str:
     ]
     if cells:
         return f"{text} = {', '.join(cells)}"
-    reason = next((estimates[q]["reason"] for q, _ in CELLS if q in estimates), None)
-    return f"{text}{' ' + interval(delta) if interval(delta) else ''}; not decomposed" + (
-        f": {reason}" if reason else ""
-    )
+    reason = undefined(estimates)
+    told = f"not decomposed: {reason}" if reason else "not decomposed"
+    return f"{text} {interval(delta)}".rstrip() + f"; {told}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ptharness.report.choices import (
     CHOICE_COLUMNS,
@@ -13,7 +13,7 @@ from ptharness.report.choices import (
 )
 from ptharness.report.lineage import Checkpoint, Lineage, Scope
 from ptharness.report.numbers import amount, interval, unit
-from ptharness.report.sentences import movement, word, words
+from ptharness.report.sentences import movement, undefined, word, words
 from ptharness.report.tables import Row, Tables
 from ptharness.report.verdicts import Verdict, Verdicts
 
@@ -141,6 +141,7 @@ def _stage(
     scope = lineage.scopes[first] if first is not None else None
     found = verdicts.of(stage, scope) if scope else []
     estimates = by_scope.get(first, {}) if first is not None else {}
+    said = undefined(estimates)
     choices_alone = first in of_choices
     beyond = [row for row in rows if _is_from_another(row, stage)] if choices_alone else rows
     return Stage(
@@ -156,12 +157,20 @@ def _stage(
         else "not measured",
         movement(estimates, of_choices=choices_alone),
         # Of choices alone each would say again that there are no attempts.
-        () if choices_alone else tuple(one for one in found if _is_new(one, stage)),
+        () if choices_alone else tuple(_told(found, stage, said)),
         _comparable(rows, main),
         tuple(_choices(by_scope, lineage, of_choices)),
         tuple(_rows(stage, by_scope, lineage, verdicts, of_choices)),
-        tuple(_further(beyond, scope)) if scope else (),
+        tuple(_further(beyond, scope, said)) if scope else (),
     )
+
+
+def _told(found: list[Verdict], stage: Checkpoint, said: str) -> Iterator[Verdict]:
+    """The verdicts that say something, without what the sentence above them says already."""
+    for verdict in found:
+        if _is_new(verdict, stage):
+            beyond = f"{verdict.reason}; ".removeprefix(f"{said}; ").removesuffix("; ")
+            yield replace(verdict, reason=beyond)
 
 
 def _is_new(verdict: Verdict, stage: Checkpoint) -> bool:
@@ -256,8 +265,9 @@ def cell(row: Row) -> Cell:
     return Cell(amount(quantity, row["estimate"]), interval(row), ", ".join(parts))
 
 
-def _further(rows: list[Row], scope: Scope) -> Iterator[Further]:
-    """Edges and teachers, and nothing that the table of tasks shows already."""
+def _further(rows: list[Row], scope: Scope, why: str) -> Iterator[Further]:
+    """Edges and teachers, and nothing that the table of tasks shows already, or that is undefined
+    for the reason that the sentence gives."""
     shown = {quantity for quantity, _ in COLUMNS}
     here = [
         row
@@ -273,6 +283,7 @@ def _further(rows: list[Row], scope: Scope) -> Iterator[Further]:
         row
         for row in here
         if row["relation"] == "edge" or (row["source"], row["quantity"]) not in said
+        if row["estimate"] is not None or not row["reason"] or row["reason"] not in why
     ]
     order = {quantity: place for place, quantity in enumerate(NAMES)}
     for row in sorted(here, key=lambda r: (r["relation"], order.get(r["quantity"], len(order)))):

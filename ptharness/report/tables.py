@@ -54,7 +54,8 @@ class Tables:
                     self._likelihoods[table] = checked(path, found)
                 except ResultsError as error:
                     # The page is the same wherever its folder lies.
-                    self._unusable[table] = str(error).replace(f"{self.results.path}/", "")
+                    said = str(error).removeprefix(f"{self.results.path}/")
+                    self._unusable[table] = said.replace(".parquet: ", ".parquet ", 1)
         return self._likelihoods[table]
 
     def unusable(self, table: str) -> str | None:

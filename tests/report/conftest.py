@@ -46,6 +46,15 @@ KINDS: dict[str, Made] = {
         tasks=("toString", NAMES[2], NAMES[1]),
         choices=(),
     ),
+    "long": Made(
+        stages=(
+            Stage("base"),
+            *(
+                Stage(f"sft-of-{'a-very-long-name-' * n}epoch3-{end}", ("base",), "sft")
+                for n, end in ((0, "a"), (0, "b"), (1, "c"), (5, "d"))
+            ),
+        ),
+    ),
     "zoo": many(15, 9),
 }
 

@@ -36,6 +36,12 @@ TOO_WIDE = """() => [...document.querySelectorAll(".chart")]
     .filter((chart) => chart.querySelector("svg").getBoundingClientRect().right >
         chart.getBoundingClientRect().right + 1)
     .map((chart) => chart.dataset.figure)"""
+CUT = """() => [...document.querySelectorAll("#distances svg text, #retention svg text")]
+    .filter((text) => text.getClientRects().length && text.closest(".chart").offsetParent)
+    .filter((text) => text.getBoundingClientRect().right >
+        text.closest(".chart").getBoundingClientRect().right + 2)
+    .map((text) => text.textContent)"""
+MOST_SCOPES = 5
 COLOURS = """() => [...document.querySelectorAll("#figure-decomposition svg .mark-rect path")]
     .map((mark) => getComputedStyle(mark).fill)
     .concat(getComputedStyle(document.body).backgroundColor)"""
@@ -91,6 +97,10 @@ def visit(browser: Browser, folder: Folders) -> Iterator[Callable[..., tuple[Tab
         ("undefined", PHONE),
         ("choices", PHONE),
         ("alone", DESKTOP),
+        ("whole", DESKTOP),
+        ("one task", DESKTOP),
+        ("long", DESKTOP),
+        ("long", PHONE),
     ],
 )
 def test_it_draws_quietly_and_fits(visit: Any, kind: str, width: int) -> None:
@@ -101,6 +111,11 @@ def test_it_draws_quietly_and_fits(visit: Any, kind: str, width: int) -> None:
     tab.wait_for_function(f"({UNDRAWN})().length === 0")
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     assert tab.evaluate(TOO_WIDE) == []
+    for scope in range(min(tab.locator("#scope option").count(), MOST_SCOPES)):
+        tab.select_option("#scope", index=scope)
+        tab.wait_for_function("document.documentElement.dataset.drawn === 'all'")
+        assert tab.evaluate(CUT) == []
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
     assert tab.evaluate("window.planted") is None
     assert noted == []
 

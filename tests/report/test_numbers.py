@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ptharness.publish import default_settings, publish_analysis
 from ptharness.report.numbers import amount, interval, percent, plain, points
+from ptharness.report.page import render
 from ptharness.report.sentences import movement
+from ptharness.results import Results
 from tests.report.pages import Page
-from tests.report.tables import LINEAGE
+from tests.report.tables import LINEAGE, write_results
+from tests.synthetic import Run
 
 Pages = Callable[[str], Page]
 Folders = Callable[[str], Path]
@@ -184,8 +190,78 @@ def test_the_waterfall_adds_up(page: Pages, folder: Folders) -> None:
         )
         total = float(str(path[0]["estimate"]))
         assert bars[4]["b"] - bars[4]["a"] == pytest.approx(100 * total, abs=1e-3)
-        assert bars[4]["v"] == f"{points(total)} pp"
+        assert bars[4]["v"] == points(total)
         assert bars[3]["b"] == pytest.approx(bars[5]["b"], abs=1e-3)
+
+
+def ends_of_the_waterfall(made: Page, label: str) -> tuple[float, float]:
+    """Where the main path starts and arrives on a scope, in per cent."""
+    options = next(e for e in made.root.every("select") if e.attributes["id"] == "scope")
+    scope = [option.words for option in options.every("option")].index(label)
+    bars = {row["l"]: row for row in made.rows("waterfall") if row["s"] == scope}
+    return bars["base"]["b"], bars["arrives at"]["b"]
+
+
+def test_the_waterfall_of_multiple_choice_starts_at_its_accuracy(
+    page: Pages, folder: Folders
+) -> None:
+    metrics = {str(row["checkpoint"]): row["value"] for row in rows(folder("choices"), "metrics")}
+    shares = [100 * float(str(metrics[name])) for name in ("base", "student")]
+    found = ends_of_the_waterfall(page("choices"), "all tasks (mean)")
+    assert found[0] == pytest.approx(shares[0], abs=1e-3)
+    texts = {row["l"]: row["v"] for row in page("choices").rows("waterfall") if row["s"] == 0}
+    assert texts["base"] == f"{shares[0]:.1f} %"
+    assert texts["arrives at"] == f"{shares[1]:.1f} %"
+    assert "per cent of answers that are right" in str(page("choices").data["waterfall"]["spec"])
+
+
+def test_the_waterfall_of_a_mean_starts_at_the_mean_of_the_tasks_that_it_rests_on(
+    tmp_path: Path,
+) -> None:
+    """A real analysis: of a tag, and of attempts with multiple choice, too few for cells."""
+    run = Run(tmp_path).fill()
+    run.publish()
+    about = json.loads((run.folder / "run.json").read_text())
+    for task in about["tasks"].values():
+        task["tags"] = ["both"]
+    results = Results(run.folder)
+    publish_analysis(results, default_settings(results))
+    # As of a tag, which measures.parquet has no mean of.
+    file = run.folder / "edges.parquet"
+    table = pq.read_table(file)
+    tagged = [
+        {**row, "scope": "tag", "task": "both"}
+        for row in table.to_pylist()
+        if row["scope"] == "pooled"
+    ]
+    pq.write_table(
+        pa.concat_tables([table, pa.Table.from_pylist(tagged, schema=table.schema)]), file
+    )
+    (run.folder / "run.json").write_text(json.dumps(about))
+    made = Page(render(Results(run.folder)))
+    metrics = results.metrics[results.metrics.is_primary]
+    means = 100 * metrics.groupby("checkpoint", observed=True).value.mean()
+    for label in ("all tasks (mean)", "tag both (mean)"):
+        start, end = ends_of_the_waterfall(made, label)
+        assert start == pytest.approx(means["base"], abs=1e-3)
+        assert end == pytest.approx(means["grpo"], abs=1e-3)
+
+
+def test_the_waterfall_leaves_out_stages_that_rest_on_different_tasks(tmp_path: Path) -> None:
+    folder = write_results(tmp_path)
+    table = pq.read_table(folder / "edges.parquet")
+    lost = {"target": "grpo", "task": "rot", "quantity": "exp"}
+    made = [
+        {**row, "estimate": None, "reason": "needs 17 samples"}
+        if lost.items() <= row.items()
+        else row
+        for row in table.to_pylist()
+    ]
+    pq.write_table(pa.Table.from_pylist(made, schema=table.schema), folder / "edges.parquet")
+    page = Page(render(Results(folder)))
+    assert 0 not in {row["s"] for row in page.rows("waterfall")}
+    reason = page.data["waterfall"]["reasons"]["0"]
+    assert reason == "the stages of the main path were not compared on the same tasks"
 
 
 def test_any_two_checkpoints_are_compared(page: Pages, folder: Folders) -> None:

@@ -19,6 +19,7 @@ from ptharness.errors import ResultsError
 from ptharness.publish import default_settings, publish_analysis
 from ptharness.report import write_report
 from ptharness.report.certified import MOST_ITEMS
+from ptharness.report.figures.base import LONGEST_NAME
 from ptharness.report.graph import WIDEST, draw
 from ptharness.report.lineage import read_lineage
 from ptharness.report.page import render
@@ -141,6 +142,15 @@ def test_too_few_samples_are_the_reason_for_no_turnover(few: Page) -> None:
     assert "No count is defined" in words
     assert f"k = 16, and there are {SAMPLES}" in words
     assert "no two checkpoints" not in words
+
+
+def test_a_reason_is_given_once_for_each_stage(few: Page) -> None:
+    for article in few.section("stages").every("article"):
+        assert article.words.count("needs 17 samples") == 1
+        assert "not decomposed: needs 17 samples" in article.words
+        more = {row[0] for row in few.table(f"More about {article.words.split()[0]}")}
+        assert more == {f"items certified as {how} reachable" for how in ("newly", "no longer")}
+    assert "retention of what sft had gained" in few.section("stages").words
 
 
 def test_groups_stand_in_the_appendix(few: Page, page: Pages) -> None:
@@ -302,7 +312,7 @@ def test_an_unusable_table_of_likelihoods_empties_its_panel_alone(
     made = Page(render(Results(folder)))
     remedy = "upgrade ptharness" if how == "newer" else f"`ptharness {command} MANIFEST` writes it"
     (note,) = (e.words for e in made.section(panel).every("p") if "Left out: " in e.text)
-    assert note.startswith(f"Left out: {table}.parquet: ")
+    assert note.startswith(f"Left out: {table}.parquet ")
     assert remedy in note
     files = made.table("Files beside this page")
     assert [f"{table}.parquet", "not used"] in [row[:2] for row in files]
@@ -314,6 +324,31 @@ def test_an_unusable_table_of_likelihoods_empties_its_panel_alone(
         assert "Where a child parts" not in made.section(panel).words
     if table == "distances":
         assert "Where a child parts" in made.section(panel).words
+
+
+def test_a_distance_has_the_reach_of_its_interval(page: Pages, tmp_path: Path) -> None:
+    assert {row["r"] for row in page("whole").rows("distances")} == {"\u00b10.10"}
+    skewed = with_distances(
+        tmp_path, lambda row: {"nats_per_token_ci_high": row["nats_per_token"] + 0.4}
+    )
+    assert {row["r"] for row in skewed.rows("distances")} == {"\u00b10.40"}
+
+
+def test_long_names_are_cut_in_the_middle(page: Pages) -> None:
+    made = page("long")
+    charts = [
+        name
+        for name, data in made.data.items()
+        if any(one["name"] == "names" for one in data.get("spec", {}).get("params", ()))
+    ]
+    assert {"distances", "turnover-new"} <= set(charts)
+    for chart in charts:
+        (names,) = (p["value"] for p in made.data[chart]["spec"]["params"] if p["name"] == "names")
+        assert len(set(names)) == len(names)
+        assert max(map(len, names)) <= LONGEST_NAME
+    labels = {row["l"] for row in made.rows("distance-cost")}
+    assert {"sft-of-epoch3-a", "sft-of-epoch3-b"} <= labels
+    assert "sft-of-a-v\u2026-epoch3-d" in labels
 
 
 def test_failures_are_announced_above_everything(page: Pages) -> None:
@@ -446,5 +481,5 @@ def test_items_of_an_unusable_table_of_likelihoods_are_refused_by_name(tmp_path:
     file = place / "token_likelihoods.parquet"
     damage(file, "task")
     columns = pq.read_schema(file).names
-    with pytest.raises(ResultsError, match=r"lacks the column task\); `ptharness distances"):
+    with pytest.raises(ResultsError, match=r"lacks the columns task\); `ptharness distances"):
         list(Tables(Results(place)).of_items(file, columns, {"0-abc"}))

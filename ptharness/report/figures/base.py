@@ -43,6 +43,8 @@ COMPARED = ("edge", "replicate")
 """Relations that are drawn side by side: the stages, and the same weights once more."""
 SIGNED = "datum.value === 0 ? '0' : format(datum.value, '+d')"
 """Labels of an axis of differences."""
+LONGEST_NAME = 20
+"""Letters of a name in a chart."""
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 2, 2, 2])
 
 
@@ -107,6 +109,35 @@ def scope_parameter() -> alt.Parameter:
     import altair as alt
 
     return alt.param(name="scope", value=0)
+
+
+def shortened(name: str) -> str:
+    """A name cut in its middle: those of a sweep differ at their ends."""
+    if len(name) <= LONGEST_NAME:
+        return name
+    half = LONGEST_NAME // 2
+    return f"{name[:half]}\u2026{name[1 - half :]}"
+
+
+def matrix_axes(padding: float, size: int = 11) -> tuple[alt.X, alt.Y]:
+    """Checkpoints across, at `j`, and down, at `i`, under the names of `names_parameter`.
+
+    By number, since a checkpoint's name may be one that every object of JavaScript has.
+    """
+    import altair as alt
+
+    axis: dict[str, Any] = {"title": None, "domain": False, "ticks": False, "labelLimit": 140}
+    axis |= {"labelExpr": "names[datum.value]", "labelFontSize": size}
+    scale = alt.Scale(padding=padding)
+    across = alt.X("j:O", axis=alt.Axis(orient="top", labelAngle=-90, **axis), scale=scale)
+    return across, alt.Y("i:O", axis=alt.Axis(**axis), scale=scale)
+
+
+def names_parameter(names: Iterable[str]) -> alt.Parameter:
+    """What is written on an axis of numbers."""
+    import altair as alt
+
+    return alt.param(name="names", value=[shortened(name) for name in names])
 
 
 def tip(row: Row, title: str, name: str) -> str:

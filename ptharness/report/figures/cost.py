@@ -11,6 +11,7 @@ from ptharness.report.figures.base import (
     reasons_by_scope,
     scope_parameter,
     series_scales,
+    shortened,
     shown_parameter,
 )
 from ptharness.report.lineage import Lineage
@@ -83,7 +84,7 @@ def _value(scope: int, checkpoint: int, estimates: dict[str, Row]) -> Row:
         "y": round(share["estimate"], 5),
         "lo": round(low, 5),
         "hi": round(high, 5),
-        "l": name,
+        "l": shortened(name),
         "t": text,
     }
 

@@ -14,6 +14,7 @@ from ptharness.report.figures.base import (
     pair_name,
     reasons_by_scope,
     scope_parameter,
+    shortened,
     tip,
 )
 from ptharness.report.lineage import Lineage
@@ -113,12 +114,17 @@ def _base(sheet: Sheet, values: list[Row], count: int) -> Any:
 def _label(sheet: Sheet, places: dict[str, int], scopes: list[int]) -> Any:
     import altair as alt
 
-    values = [
-        {"s": scope, "i": place, "l": name} for scope in scopes for name, place in places.items()
-    ]
+    short = [" \u2192 ".join(map(shortened, name.split(" \u2192 "))) for name in places]
+    values = [{"s": scope, "i": i, "l": name} for scope in scopes for i, name in enumerate(short)]
     return (
         _base(sheet, values, len(places))
-        .mark_text(align="left", baseline="middle", yOffset=-20, fontWeight=600, limit=330)
+        .mark_text(
+            align="left",
+            baseline="middle",
+            yOffset=-20,
+            fontWeight=600,
+            limit=alt.ExprRef("width"),
+        )
         .encode(text="l:N", x=alt.value(0), color=alt.value("var(--ink)"))
     )
 
@@ -165,12 +171,15 @@ def _stacked(
                     "t": text,
                 }
             )
+        if not cells_of(estimates):
+            # As on multiple choice. Vega warns of an axis that it has no bar to make of.
+            bars.append({"s": scope, "i": place, "a": 0, "b": 0})
         if (delta := estimates.get("delta")) is not None:
             deltas.append({"s": scope, "i": place, **_ends(delta), "t": tip(delta, name, "change")})
     colour = alt.Scale(domain=list(CELL_COLOURS), range=list(CELL_COLOURS.values()))
     count = len(places)
-    # Where no change is split, as on multiple choice, there is no bar to take an axis from.
-    stacks = [
+    drawn = alt.layer(
+        _zero(sheet),
         _base(sheet, bars, count)
         .mark_bar(height=18, yOffset=1)
         .encode(
@@ -178,11 +187,7 @@ def _stacked(
             x2="b:Q",
             color=alt.Color("c:N", scale=colour, legend=None),
             tooltip="t:N",
-        )
-    ]
-    drawn = alt.layer(
-        _zero(sheet),
-        *(stacks if bars else []),
+        ),
         _base(sheet, deltas, count)
         .mark_rule(yOffset=18, strokeWidth=1.5)
         .encode(

@@ -10,19 +10,22 @@ from ptharness.report.figures.base import (
     Figure,
     Sheet,
     first_reason,
+    matrix_axes,
+    names_parameter,
     reasons_by_scope,
     scope_parameter,
+    shortened,
 )
 from ptharness.report.lineage import Lineage
 from ptharness.report.tables import Row, Tables, files
 
-STEP = 26
+STEP = 34
 MOST_REASONS = 3
 """More of them say no more to a reader; distances.parquet and the appendix have all."""
 MOST_NAMED = 5
 """Checkpoints of another lineage that are named."""
-MOST_LABELLED = 10
-"""Beyond so many checkpoints the cells are too small for their numbers."""
+NUMBER, REACH = 26, 32
+"""Pixels across that a cell needs for its number, and for the reach of its interval below it."""
 NATS = "nats_per_token", "nats per token"
 BITS = "excess_bits_per_byte", "bits per byte more"
 """Column and unit."""
@@ -167,7 +170,7 @@ def _matrix(rows: list[Row], lineage: Lineage, quantity: tuple[str, str]) -> dic
             "v": _shown(row[column]),
             "m": row["method"],
             "l": f"{max(row[column], 0.0):.2f}",
-            **_ends(row, column),
+            **_interval(row, column),
         }
         for row in rows
         if (scope := lineage.scope(row))
@@ -176,27 +179,10 @@ def _matrix(rows: list[Row], lineage: Lineage, quantity: tuple[str, str]) -> dic
         max([row["v"] for row in values if row["s"] == scope.index], default=1.0)
         for scope in lineage.scopes
     ]
-    axis: dict[str, Any] = {"title": None, "domain": False, "ticks": False, "labelLimit": 110}
-    # By number, since a checkpoint's name may be one that every object of JavaScript has.
-    axis["labelExpr"] = "names[datum.value]"
-    base = (
-        sheet.scoped(values)
-        .transform_calculate(t=_TIP)
-        .encode(
-            x=alt.X(
-                "j:O",
-                axis=alt.Axis(labelAngle=-90, orient="top", **axis),
-                scale=alt.Scale(padding=0.06),
-            ),
-            y=alt.Y(
-                "i:O",
-                axis=alt.Axis(**axis),
-                scale=alt.Scale(padding=0.06),
-            ),
-            tooltip="t:N",
-        )
-    )
-    layers = [
+    x, y = matrix_axes(0.06)
+    base = sheet.scoped(values).transform_calculate(t=_TIP).encode(x=x, y=y, tooltip="t:N")
+    columns = len({row["j"] for row in values})
+    drawn = alt.layer(
         base.mark_rect(color="var(--attrition)", cornerRadius=2).encode(
             opacity=alt.Opacity(
                 "v:Q",
@@ -209,24 +195,29 @@ def _matrix(rows: list[Row], lineage: Lineage, quantity: tuple[str, str]) -> dic
                     range=[0.04, 0.85],
                 ),
             )
-        )
-    ]
-    size = len({row["i"] for row in values})
-    if size <= MOST_LABELLED:
-        layers.append(base.mark_text(fontSize=11).encode(text="l:N", color=alt.value("var(--ink)")))
-    names = [checkpoint.name for checkpoint in lineage.checkpoints]
-    drawn = alt.layer(*layers).add_params(
+        ),
+        *(
+            base.mark_text(
+                dy=dy, fontSize=size, opacity=alt.ExprRef(f"width < {columns * least} ? 0 : 1")
+            ).encode(text=f"{field}:N", color=alt.value("var(--ink)"))
+            for field, dy, size, least in (("l", -5, 11, NUMBER), ("r", 8, 9, REACH))
+        ),
+    ).add_params(
         scope_parameter(),
+        names_parameter(lineage.by_name),
         alt.param(name="far", value=highs),
-        alt.param(name="names", value=names),
         alt.param(name="unit", value=unit),
     )
-    return sheet.finish(drawn, height=STEP * size)
+    return sheet.finish(drawn, height=STEP * len({row["i"] for row in values}))
 
 
-def _ends(row: Row, column: str) -> Row:
+def _interval(row: Row, column: str) -> Row:
+    """Its ends, and how far it reaches to the farther one."""
     low, high = row[f"{column}_ci_low"], row[f"{column}_ci_high"]
-    return {} if low is None or high is None else {"lo": _shown(low), "hi": _shown(high)}
+    if low is None or high is None:
+        return {}
+    reach = max(high - row[column], row[column] - low)
+    return {"lo": _shown(low), "hi": _shown(high), "r": f"\u00b1{reach:.2f}"}
 
 
 def _points(rows: list[Row], tables: Tables, lineage: Lineage) -> list[Row]:
@@ -251,7 +242,7 @@ def _points(rows: list[Row], tables: Tables, lineage: Lineage) -> list[Row]:
                     "s": scope.index,
                     "x": round(max(row["nats_per_token"], 0.0), 4),
                     "y": round(abs(found["estimate"]), 4),
-                    "l": row["source"],
+                    "l": shortened(row["source"]),
                     "t": text,
                 }
             )
@@ -262,25 +253,35 @@ def _scatter(points: list[Row], lineage: Lineage) -> dict[str, Any]:
     import altair as alt
 
     sheet = Sheet()
+    limits = {
+        limit: [
+            1.05 * max([row[axis] for row in points if row["s"] == scope.index], default=1.0) or 1.0
+            for scope in lineage.scopes
+        ]
+        for axis, limit in (("x", "farthest"), ("y", "highest"))
+    }
     base = sheet.scoped(points).encode(
         x=alt.X(
             "x:Q",
-            # Room for the last point's name.
             scale=alt.Scale(domain=[0, alt.ExprRef("farthest[scope]")], nice=False),
             axis=alt.Axis(title="KL(child || parent), nats per token", tickCount=6),
         ),
-        y=alt.Y("y:Q", axis=alt.Axis(title="attrition", format="%", tickCount=5)),
+        y=alt.Y(
+            "y:Q",
+            scale=alt.Scale(domain=[0, alt.ExprRef("highest[scope]")], nice=False),
+            axis=alt.Axis(title="attrition", format="%", tickCount=5),
+        ),
         tooltip="t:N",
     )
-    layers = [
-        base.mark_point(filled=True, size=90, opacity=1, color="var(--attrition)"),
-        base.mark_text(align="left", baseline="middle", dx=8).encode(
-            text="l:N", color=alt.value("var(--ink)")
-        ),
-    ]
-    farthest = [
-        1.3 * max([row["x"] for row in points if row["s"] == scope.index], default=1.0) or 1.0
-        for scope in lineage.scopes
-    ]
-    named = alt.param(name="farthest", value=farthest)
-    return sheet.finish(alt.layer(*layers).add_params(scope_parameter(), named), height=300)
+    layers = [base.mark_point(filled=True, size=90, opacity=1, color="var(--attrition)")]
+    # A name stands on the side that has room for it.
+    for side, align, dx in (("<=", "left", 8), (">", "right", -8)):
+        layers.append(
+            base.transform_filter(f"datum.x {side} farthest[scope] / 2")
+            .mark_text(align=align, baseline="middle", dx=dx, limit=alt.ExprRef("width / 2"))
+            .encode(text="l:N", color=alt.value("var(--ink)"))
+        )
+    drawn = alt.layer(*layers).add_params(
+        scope_parameter(), *(alt.param(name=name, value=ends) for name, ends in limits.items())
+    )
+    return sheet.finish(drawn, height=300)

@@ -8,6 +8,8 @@ from ptharness.report.choices import NO_ATTEMPTS, has_choices_only
 from ptharness.report.figures.base import (
     Figure,
     Sheet,
+    matrix_axes,
+    names_parameter,
     reasons_by_scope,
     scope_parameter,
     tip,
@@ -50,7 +52,7 @@ def retention(tables: Tables, lineage: Lineage) -> Figure:
         "A heat map: a row for each stage that gained something, a column for each later "
         "checkpoint, shaded by the share of the gain that is left there.",
         files("retention"),
-        spec=_spec(values) if scopes else None,
+        spec=_spec(values, lineage) if scopes else None,
         most_width=150 + 96 * len({row["j"] for row in values}),
         empty=empty,
         scopes=scopes,
@@ -78,26 +80,12 @@ def _value(row: Row, lineage: Lineage) -> Row | None:
     }
 
 
-def _spec(values: list[Row]) -> dict[str, Any]:
+def _spec(values: list[Row], lineage: Lineage) -> dict[str, Any]:
     import altair as alt
 
     sheet = Sheet()
-    axis: dict[str, Any] = {"title": None, "domain": False, "ticks": False, "labelLimit": 110}
-    base = sheet.scoped(values).encode(
-        x=alt.X(
-            "x:N",
-            sort=alt.SortField("j", "ascending"),
-            axis=alt.Axis(orient="top", labelAngle=-40, **axis),
-            scale=alt.Scale(padding=0.06),
-        ),
-        y=alt.Y(
-            "y:N",
-            sort=alt.SortField("i", "ascending"),
-            axis=alt.Axis(**axis),
-            scale=alt.Scale(padding=0.06),
-        ),
-        tooltip="t:N",
-    )
+    x, y = matrix_axes(0.06)
+    base = sheet.scoped(values).encode(x=x, y=y, tooltip="t:N")
     drawn = alt.layer(
         base.mark_rect(color="var(--consolidation)", cornerRadius=3).encode(
             opacity=alt.Opacity(
@@ -108,5 +96,5 @@ def _spec(values: list[Row]) -> dict[str, Any]:
             text="l:N",
             color=alt.condition("datum.d", alt.value("var(--on-fill)"), alt.value("var(--ink)")),
         ),
-    ).add_params(scope_parameter())
+    ).add_params(scope_parameter(), names_parameter(lineage.by_name))
     return sheet.finish(drawn, height=STEP * len({row["i"] for row in values}))

@@ -8,6 +8,8 @@ from ptharness.report.figures.base import (
     Figure,
     Sheet,
     first_reason,
+    matrix_axes,
+    names_parameter,
     reasons_by_scope,
     scope_parameter,
 )
@@ -116,30 +118,14 @@ def _spec(rows: list[Row], highs: list[float], lineage: Lineage, word: str) -> d
                     **_ends(row),
                 }
             )
-    axis: dict[str, Any] = {
-        "title": None,
-        "domain": False,
-        "ticks": False,
-        "labelLimit": 84,
-        "labelFontSize": 10,
-    }
+    x, y = matrix_axes(0.08, size=10)
     drawn = (
         sheet.scoped(values)
         .transform_calculate(t=_TIP.replace("WORD", word))
         .mark_rect(color="var(--reshaping)", cornerRadius=2)
         .encode(
-            x=alt.X(
-                "x:N",
-                sort=alt.SortField("j", "ascending"),
-                axis=alt.Axis(labelAngle=-90, orient="top", **axis),
-                scale=alt.Scale(padding=0.08),
-            ),
-            y=alt.Y(
-                "y:N",
-                sort=alt.SortField("i", "ascending"),
-                axis=alt.Axis(**axis),
-                scale=alt.Scale(padding=0.08),
-            ),
+            x=x,
+            y=y,
             opacity=alt.Opacity(
                 "v:Q",
                 legend=None,
@@ -147,7 +133,11 @@ def _spec(rows: list[Row], highs: list[float], lineage: Lineage, word: str) -> d
             ),
             tooltip="t:N",
         )
-        .add_params(scope_parameter(), alt.param(name="highs", value=highs))
+        .add_params(
+            scope_parameter(),
+            names_parameter(lineage.by_name),
+            alt.param(name="highs", value=highs),
+        )
     )
     sources = len({row["i"] for row in values})
     return sheet.finish(drawn, height=STEP * sources)

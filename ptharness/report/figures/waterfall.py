@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -9,6 +10,7 @@ from ptharness.report.figures.base import (
     ROLE_COLOURS,
     Figure,
     Sheet,
+    names_parameter,
     scope_parameter,
     tip,
 )
@@ -18,6 +20,8 @@ from ptharness.report.tables import Row, Tables, files
 from ptharness.report.verdicts import Verdicts
 
 STEP = 34
+FROM_NOWHERE = "from 0"
+ENDS = ("all stages", "arrives at")
 
 
 def waterfall(tables: Tables, lineage: Lineage, verdicts: Verdicts) -> Figure:
@@ -25,23 +29,28 @@ def waterfall(tables: Tables, lineage: Lineage, verdicts: Verdicts) -> Figure:
     path = lineage.main_path
     rows: list[Row] = []
     reasons: dict[int, str] = {}
-    deltas = {
-        (row["source"], row["target"], row["scope"], row["task"]): row
+    changes = {
+        (row["quantity"], row["source"], row["target"], row["scope"], row["task"]): row
         for row in tables.rows("edges")
-        if row["relation"] == "edge" and row["quantity"] == "delta"
+        if row["relation"] == "edge" and row["quantity"] in ("delta", "exp")
     }
-    starts = _accuracies(tables)
+    accuracies = _accuracies(tables)
+    members = _members(tables, lineage)
     for scope in lineage.scopes:
         found = [
-            deltas.get((before.name, after.name, scope.kind, scope.name))
+            changes.get(("delta", before.name, after.name, scope.kind, scope.name))
             for before, after in pairwise(path)
         ]
         steps = [row for row in found if row is not None and row["estimate"] is not None]
         if len(path) < 2 or len(steps) < len(found):
             reasons[scope.index] = _why(found)
             continue
-        start = starts.get((path[0].name, scope.kind, scope.name))
-        end = starts.get((path[-1].name, scope.kind, scope.name))
+        rests = {_rests_on(step, members[scope], changes, accuracies) for step in steps}
+        if len(rests) > 1:
+            reasons[scope.index] = "the stages of the main path were not compared on the same tasks"
+            continue
+        (tasks,) = rests
+        start, end = (_mean(accuracies, side.name, tasks) for side in (path[0], path[-1]))
         rows += _bars(scope, steps, lineage, verdicts, start, end)
     scopes = tuple(dict.fromkeys(row["s"] for row in rows))
     empty = ""
@@ -56,7 +65,7 @@ def waterfall(tables: Tables, lineage: Lineage, verdicts: Verdicts) -> Figure:
         "A waterfall: the accuracy of the root, then a bar for what each stage of the main path "
         "added or took, then the accuracy of the last checkpoint.",
         files("edges", "measures", "metrics"),
-        spec=_spec(rows, len(path) + 2, len(lineage.scopes)) if rows else None,
+        spec=_spec(rows, [one.name for one in path], len(lineage.scopes)) if rows else None,
         empty=empty,
         scopes=scopes,
         reasons=reasons,
@@ -70,23 +79,72 @@ def _why(found: list[Row | None]) -> str:
     return "a stage of the main path has no change here"
 
 
-def _accuracies(tables: Tables) -> dict[tuple[str, str, str], float]:
-    """pass@1 as the analysis has it; else the primary yes/no metric of a task."""
+def _described(tables: Tables) -> dict[str, dict[str, Any]]:
+    """What run.json says of each task."""
     described = tables.run.get("tasks")
-    binary = described if isinstance(described, dict) else {}
-    found: dict[tuple[str, str, str], float] = {
-        (row["checkpoint"], "task", row["task"]): row["value"]
+    return described if isinstance(described, dict) else {}
+
+
+def _members(tables: Tables, lineage: Lineage) -> dict[Scope, tuple[str, ...]]:
+    """The tasks of each scope."""
+    tags = {task: about.get("tags") or () for task, about in _described(tables).items()}
+    return {
+        scope: (scope.name,)
+        if scope.kind == "task"
+        else tuple(
+            task.name
+            for task in lineage.tasks
+            if scope.kind == "pooled" or scope.name in tags.get(task.name, ())
+        )
+        for scope in lineage.scopes
+    }
+
+
+def _accuracies(tables: Tables) -> dict[tuple[str, str], float]:
+    """By checkpoint and task: pass@1 as the analysis has it, else the primary yes/no metric."""
+    described = _described(tables)
+    found: dict[tuple[str, str], float] = {
+        (row["checkpoint"], row["task"]): row["value"]
         for row in tables.rows("metrics")
         if row["is_primary"]
         and row["value"] is not None
-        and (binary.get(row["task"]) or {}).get("binary")
+        and (described.get(row["task"]) or {}).get("binary")
     }
     found.update(
-        ((row["checkpoint"], row["scope"], row["task"]), row["estimate"])
+        ((row["checkpoint"], row["task"]), row["estimate"])
         for row in tables.rows("measures")
-        if row["quantity"] == "pass_at_k" and row["k"] == 1 and row["estimate"] is not None
+        if row["scope"] == "task" and row["quantity"] == "pass_at_k" and row["k"] == 1
+        if row["estimate"] is not None
     )
     return found
+
+
+def _rests_on(
+    step: Row,
+    members: tuple[str, ...],
+    changes: Mapping[tuple[str, str, str, str, str], Row],
+    accuracies: Mapping[tuple[str, str], float],
+) -> tuple[str, ...]:
+    """The tasks whose mean a change is: those with cells, and if none has any, those that are
+    right or wrong."""
+    if len(members) == 1:
+        return members
+
+    def known(quantity: str) -> list[str]:
+        keys = {task: (quantity, step["source"], step["target"], "task", task) for task in members}
+        return [t for t, k in keys.items() if k in changes and changes[k]["estimate"] is not None]
+
+    accurate = [task for task in known("delta") if (step["source"], task) in accuracies]
+    return tuple(known("exp") or accurate)
+
+
+def _mean(
+    accuracies: Mapping[tuple[str, str], float], checkpoint: str, tasks: tuple[str, ...]
+) -> float | None:
+    """None where one of them is not known, or there is none."""
+    found = [accuracies.get((checkpoint, task)) for task in tasks]
+    known = [value for value in found if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(found) else None
 
 
 def _bars(
@@ -105,7 +163,7 @@ def _bars(
         "a": 0.0,
         "b": round(level, 4),
         "r": "level",
-        "v": "from 0" if start is None else f"{percent(start)} %",
+        "v": FROM_NOWHERE if start is None else f"{percent(start)} %",
         "t": f"{steps[0]['source']}\naccuracy {percent(start)} %",
     }
     bars = [first]
@@ -126,15 +184,14 @@ def _bars(
             }
         )
     summed = sum(row["estimate"] for row in steps)
-    # No name of a checkpoint has a blank, so these two rows meet none.
     last: Row = {"s": scope.index, "a": 0.0, "b": round(level, 4), "r": "level"}
     bars.append(
         {
             **last,
             "i": len(steps) + 1,
-            "l": "all stages",
+            "l": ENDS[0],
             "a": first["b"],
-            "v": f"{points(summed)} pp",
+            "v": points(summed),
             "t": f"all stages\nchange {points(summed)} pp",
         }
     )
@@ -143,7 +200,7 @@ def _bars(
             {
                 **last,
                 "i": len(steps) + 2,
-                "l": "arrives at",
+                "l": ENDS[1],
                 "v": f"{percent(end)} %",
                 "t": f"{steps[-1]['target']}\naccuracy {percent(end)} %",
             }
@@ -151,7 +208,7 @@ def _bars(
     return bars
 
 
-def _spec(rows: list[Row], count: int, scopes: int) -> dict[str, Any]:
+def _spec(rows: list[Row], path: list[str], scopes: int) -> dict[str, Any]:
     import altair as alt
 
     sheet = Sheet()
@@ -163,12 +220,21 @@ def _spec(rows: list[Row], count: int, scopes: int) -> dict[str, Any]:
         # Room for the number at the end of the longest bar.
         highs[row["s"]] = max(highs[row["s"]], 1.3 * row["m"])
     name = alt.Y(
-        "l:N",
-        sort=alt.SortField("i", "ascending"),
-        axis=alt.Axis(title=None, domain=False, ticks=False, labelLimit=120, labelFontSize=12),
+        "i:O",
+        axis=alt.Axis(
+            title=None,
+            domain=False,
+            ticks=False,
+            labelExpr="names[datum.value]",
+            labelLimit=140,
+            labelFontSize=11,
+        ),
     )
     base = sheet.scoped(rows)
-    axis = alt.Axis(title="per cent of answers that are right", tickCount=6)
+    # The change of a score that is not right or wrong starts from 0.
+    whole = all(row["v"] != FROM_NOWHERE for row in rows)
+    title = "per cent of answers that are right" if whole else "per cent"
+    axis = alt.Axis(title=title, tickCount=6)
     scale = alt.Scale(domain=[alt.ExprRef("lows[scope]"), alt.ExprRef("highs[scope]")], nice=False)
     drawn = alt.layer(
         base.mark_bar(height=20, cornerRadius=2).encode(
@@ -187,7 +253,8 @@ def _spec(rows: list[Row], count: int, scopes: int) -> dict[str, Any]:
         ),
     ).add_params(
         scope_parameter(),
+        names_parameter([*path, *ENDS]),
         alt.param(name="lows", value=lows),
         alt.param(name="highs", value=highs),
     )
-    return sheet.finish(drawn, height=STEP * count)
+    return sheet.finish(drawn, height=STEP * (len(path) + len(ENDS)))
