@@ -10,16 +10,17 @@ moved away from the parent that it began as.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 
 from ptharness.analysis.binomials import Floats
-from ptharness.analysis.resampling import Estimate, student
+from ptharness.analysis.means import unvaried
+from ptharness.analysis.resampling import ROUNDING, Estimate, student
 
 LEAST_PROMPTS = 10
-"""Fewer prompts have no class."""
+"""Fewer prompts have no class, and nothing is said of their selection."""
 
 
 class Measured(StrEnum):
@@ -68,7 +69,8 @@ class ProvenanceEstimate:
     share of given trajectories that may be the parent's own: twice the share that is more likely
     than half of the parent's samples (Storey 2002, doi 10.1111/1467-9868.00346, at lambda = 1/2),
     at most 1. `reward` is the mean reward of the given minus that of the own (of rewards 1 and 0
-    the share correct); `looks_filtered` whether its interval lies above 0, None if none is known.
+    the share correct), over prompts where both are known; `looks_filtered` whether its interval
+    lies above 0, None if there is none or fewer than `LEAST_PROMPTS` prompts.
     """
 
     measured: Measured
@@ -94,11 +96,12 @@ def measure(
             Measured.UNDETERMINED, str(nothing.reason), nothing, nothing, None, nothing, None
         )
     gap = _mean([p.given.mean() - p.own.mean() for p in prompts], level)
-    auc = _mean([_less_likely(p) for p in prompts], level).within(0.0, 1.0)
+    auc = _bounded(_mean([_less_likely(p) for p in prompts], level), 1.0).within(0.0, 1.0)
     like = min(1.0, 2 * float(np.mean([_in_likelier_half(p) for p in prompts])))
     reward = _reward(prompts, level)
     measured, reason = _classify(gap, auc, like, thresholds)
-    filtered = None if reward.ci_low is None else reward.ci_low > 0
+    enough = reward.ci_low is not None and reward.items >= LEAST_PROMPTS
+    filtered = reward.ci_low > 0 if enough and reward.ci_low is not None else None
     return ProvenanceEstimate(measured, reason, gap, auc, like, reward, filtered)
 
 
@@ -106,7 +109,7 @@ def _classify(gap: Estimate, auc: Estimate, like: float, at: Thresholds) -> tupl
     delta = at.gap_nats_per_token
     low, high = gap.ci_low, gap.ci_high
     if gap.items < LEAST_PROMPTS or low is None or high is None or auc.estimate is None:
-        return Measured.UNDETERMINED, f"{gap.items} prompts; a class needs {LEAST_PROMPTS}"
+        return Measured.UNDETERMINED, f"{count_prompts(gap.items)}; a class needs {LEAST_PROMPTS}"
     if low > delta:
         if like < at.like_share:
             return Measured.PARENT_UNLIKE, f"less likely than the parent's own by over {delta:g}"
@@ -115,12 +118,33 @@ def _classify(gap: Estimate, auc: Estimate, like: float, at: Thresholds) -> tupl
         why = "likelier than the parent's own: selected, or drawn at a lower temperature"
         return Measured.MIXED, why
     if low < -delta or high > delta:
-        end = delta if high > delta else -delta
-        return Measured.UNDETERMINED, f"the gap's interval holds {end:g}; use more prompts"
-    if abs(auc.estimate - 0.5) > at.auc:
-        side = "more" if auc.estimate < 0.5 else "less"
-        return Measured.MIXED, f"no gap, and yet most are {side} likely than the parent's own"
-    return Measured.PARENT_LIKE, "as likely as the parent's own"
+        ends = [f"{end:g}" for end in (-delta, delta) if low <= end <= high]
+        return (
+            Measured.UNDETERMINED,
+            f"the gap's interval holds {' and '.join(ends)}; use more prompts",
+        )
+    return _by_auc(auc, at.auc)
+
+
+def _by_auc(auc: Estimate, reach: float) -> tuple[Measured, str]:
+    """Of a set without a gap. The point decides what is alike, the interval what is not."""
+    assert auc.estimate is not None
+    assert auc.ci_low is not None
+    assert auc.ci_high is not None
+    lowest, highest = 0.5 - reach, 0.5 + reach
+    if auc.ci_high < lowest:
+        return Measured.MIXED, "no gap, and yet more often the likelier beside an own answer"
+    if auc.ci_low > highest:
+        return Measured.MIXED, "no gap, and yet more often the less likely beside an own answer"
+    if lowest <= auc.estimate <= highest:
+        return Measured.PARENT_LIKE, "as likely as the parent's own"
+    end = lowest if auc.estimate < lowest else highest
+    return Measured.UNDETERMINED, f"no gap, but the AUC's interval holds {end:g}; use more prompts"
+
+
+def count_prompts(number: int) -> str:
+    """So many prompts."""
+    return f"{number:,} prompt{'s' * (number != 1)}"
 
 
 def _mean(values: Sequence[float], level: float) -> Estimate:
@@ -130,10 +154,23 @@ def _mean(values: Sequence[float], level: float) -> Estimate:
         return Estimate(float(array.mean()), level=level, items=len(array), reason="one prompt")
     stderr = float(array.std(ddof=1) / np.sqrt(len(array)))
     mean = float(array.mean())
-    if not stderr:
+    if stderr <= ROUNDING * float(np.abs(array).max()):
         return Estimate(mean, 0.0, mean, mean, "t", level, None, len(array))
     low, high, p = student(mean, stderr, len(array), level)
     return Estimate(mean, stderr, low, high, "t", level, p, len(array))
+
+
+def _bounded(mean: Estimate, widest: float) -> Estimate:
+    """With an interval for what does not vary, where two prompts differ by at most `widest`."""
+    if mean.stderr != 0 or mean.estimate is None:
+        return mean
+    if not widest:
+        reason = "the same of all texts, so its interval is not known"
+        return replace(mean, ci_low=None, ci_high=None, ci_method=None, reason=reason)
+    # Equal for all prompts that were seen, it may differ for some that were not.
+    reach, p = unvaried(mean.estimate / widest, 1 / mean.items, mean.level)
+    low, high = mean.estimate - reach * widest, mean.estimate + reach * widest
+    return replace(mean, ci_low=low, ci_high=high, ci_method="rule_of_three", p=p)
 
 
 def _less_likely(prompt: Prompt) -> float:
@@ -163,4 +200,5 @@ def _reward(prompts: Sequence[Prompt], level: float) -> Estimate:
     ]
     if not differences:
         return Estimate(level=level, reason="the rewards are not known of both sides")
-    return _mean(differences, level)
+    known = np.concatenate([side for p in prompts for side in (p.given_reward, p.own_reward)])
+    return _bounded(_mean(differences, level), float(np.nanmax(known) - np.nanmin(known)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -57,6 +59,58 @@ def test_the_planted_class_is_found(share_like: float, expected: Measured) -> No
     generator = np.random.default_rng(int(10 * share_like))
     found = [measure(planted(generator, share_like)).measured for _ in range(REPETITIONS)]
     assert found.count(expected) >= 0.95 * REPETITIONS
+
+
+@pytest.mark.parametrize("given", [1, 8])
+@pytest.mark.parametrize("prompts", [12, 40, 100])
+def test_few_prompts_of_its_own_text_are_seldom_called_anything_else(
+    prompts: int, given: int
+) -> None:
+    """Of text that varies little, so that its gap is soon known to be none."""
+    generator = np.random.default_rng(prompts + given)
+    found = []
+    for _ in range(300):
+        nlls = generator.gamma(2, 0.05, (prompts, given + 8))
+        made = [Prompt(n[:given], n[given:], unjudged(given), unjudged(8)) for n in nlls]
+        found.append(measure(made).measured)
+    assert found.count(Measured.MIXED) + found.count(Measured.PARENT_UNLIKE) <= 9
+    assert found.count(Measured.PARENT_LIKE) > 90
+
+
+def with_auc(shares: list[float]) -> list[Prompt]:
+    """Prompts without a gap that matters; of each, this share of ten own samples is likelier."""
+    return [
+        Prompt(np.zeros(1), np.where(np.arange(10) < 10 * share, -1e-6, 1e-6), *[unjudged(1)] * 2)
+        for share in shares
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shares", "measured", "reason"),
+    [
+        ([0.8, 0.7] * 8, "mixed", "no gap, and yet more often the less likely beside an own"),
+        ([0.3, 0.2] * 8, "mixed", "no gap, and yet more often the likelier beside an own"),
+        ([1.0, 0.3] * 8, "undetermined", "no gap, but the AUC's interval holds 0.55; use more"),
+        ([0.0, 0.7] * 8, "undetermined", "no gap, but the AUC's interval holds 0.45; use more"),
+        ([0.6, 0.4] * 8, "parent_like", "as likely as the parent's own"),
+    ],
+)
+def test_without_a_gap_the_auc_is_judged_by_its_interval(
+    shares: list[float], measured: str, reason: str
+) -> None:
+    found = measure(with_auc(shares))
+    assert found.measured == measured
+    assert reason in found.reason
+
+
+@pytest.mark.parametrize(
+    ("gaps", "ends"), [([-0.3, 0.1], "-0.1"), ([0.3, -0.1], "0.1"), ([1.0, -1.0], "-0.1 and 0.1")]
+)
+def test_the_ends_that_an_interval_holds_are_told(gaps: list[float], ends: str) -> None:
+    prompts = [Prompt(np.array([g]), np.zeros(2), unjudged(1), unjudged(2)) for g in gaps * 6]
+    found = measure(prompts)
+    assert found.measured is Measured.UNDETERMINED
+    assert found.reason == f"the gap's interval holds {ends}; use more prompts"
 
 
 def test_the_gap_is_unbiased_and_its_interval_covers() -> None:
@@ -131,6 +185,33 @@ def test_without_a_judgement_nothing_is_said_of_selection() -> None:
     assert found.reward.reason == "the rewards are not known of both sides"
 
 
+def judged(pairs: list[tuple[float, float]]) -> list[Prompt]:
+    """Prompts with a given text and two own ones, and their rewards."""
+    return [
+        Prompt(np.ones(1), np.ones(2), np.array([given]), np.array([own, own]))
+        for given, own in pairs
+    ]
+
+
+def test_nothing_is_said_of_the_selection_of_few_prompts() -> None:
+    few = measure(judged([(1.0, 0.0), (1.0, 0.25)] * 4))
+    assert few.reward.estimate == pytest.approx(0.875)
+    assert few.looks_filtered is None
+    assert measure(judged([(1.0, 0.0), (1.0, 0.25)] * 5)).looks_filtered is True
+
+
+def test_a_difference_of_rewards_that_does_not_vary_is_not_known_exactly() -> None:
+    found = measure(judged([(1.0, 0.75)] * 10 + [(math.nan, 0.0)]))
+    assert found.reward.estimate == 0.25
+    assert found.reward.ci_method == "rule_of_three"
+    # Of ten prompts a quarter that differ may all have been missed, by a whole reward each.
+    assert found.reward.ci_low == pytest.approx(0.25 + math.log(0.05) / 10)
+    assert found.looks_filtered is False
+    assert measure(judged([(1.0, 0.75)] * 60 + [(0.75, 0.5)])).looks_filtered is True
+    same = measure(judged([(1.0, 1.0)] * 20))
+    assert (same.reward.estimate, same.reward.ci_low, same.looks_filtered) == (0.0, None, None)
+
+
 def test_text_that_is_always_the_same_is_parent_like() -> None:
     """A parent that knows one answer: all ties, which count half."""
     prompts = [
@@ -144,6 +225,7 @@ def test_text_that_is_always_the_same_is_parent_like() -> None:
 def test_few_prompts_have_no_class() -> None:
     few = planted(np.random.default_rng(9), 0.0, prompts=LEAST_PROMPTS - 1)
     assert measure(few).measured is Measured.UNDETERMINED
+    assert measure(few[:1]).reason == "1 prompt; a class needs 10"
     nothing = measure([])
     assert nothing.measured is Measured.UNDETERMINED
     assert nothing.gap.estimate is None
