@@ -29,7 +29,7 @@ def import_file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
-        if not isinstance(error, Exception):
+        if not isinstance(error, Exception | SystemExit):
             raise
         raise PluginError(f"{path}: failed to import: {type(error).__name__}: {error}") from error
     return module

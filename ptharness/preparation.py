@@ -173,7 +173,15 @@ def _nothing_fits(planned: PlannedTask, limit: int | None) -> str:
     if not too_long or too_long < asked:
         return ""
     which = f"its {asked:,}" if asked == documents else f"the first {asked:,} of its {documents:,}"
-    shortest = int(request_tokens(planned.prompts.slice_documents(0, asked)).min())
+    tokens = request_tokens(planned.prompts.slice_documents(0, asked))
+    shortest = int(tokens.min())
+    if remedy := getattr(planned.task, "too_long_remedy", ""):
+        what = "with its completions" if planned.prompts.header.kind == "loglikelihood" else ""
+        return (
+            f"none of {which} prompts fits {what}".rstrip() + f": they have {shortest:,} to "
+            f"{int(tokens.max()):,} tokens, and the model takes {planned.limit:,} with the "
+            f"completion; {remedy}"
+        )
     # None leaves the number to the task, whose prompts do not say it.
     shots = {0: "", None: "lower num_fewshot if it shows worked examples, or "}.get(
         planned.settings.num_fewshot, "lower num_fewshot for this task, or "

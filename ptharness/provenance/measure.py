@@ -18,7 +18,8 @@ from ptharness.lineage import Checkpoint
 from ptharness.observer import Observer
 from ptharness.planner import Work
 from ptharness.plugins import Plugins
-from ptharness.prompts import Template
+from ptharness.preparation import Prepared, prepare
+from ptharness.prompts import Kind, Template
 from ptharness.provenance.rewards import RewardFunction, rewarded
 from ptharness.provenance.rows import stage_rows
 from ptharness.provenance.settings import ProvenanceSettings
@@ -35,6 +36,16 @@ from ptharness.tasks.trajectories import TrajectoryTask
 from ptharness.trajectories import Trajectory, content_digest, remembered_choice
 from ptharness.units import Failure
 
+_KINDS: tuple[Kind, Kind] = ("generate", "loglikelihood")
+_OF_REWARDS = (
+    "reward_difference",
+    "reward_ci_low",
+    "reward_ci_high",
+    "looks_filtered",
+    "reason",
+)
+"""Columns that rest on rewards."""
+
 
 @dataclass(frozen=True)
 class _Asked:
@@ -42,7 +53,7 @@ class _Asked:
 
     `where` is the key or option that names the file, `template` the folder of a tokenizer whose
     chat template messages are rendered with if the parent has none, `about` the columns that say
-    which stage it is of.
+    which stage it is of, `failing` checkpoint and task of a `Failure`.
     """
 
     name: str
@@ -51,14 +62,26 @@ class _Asked:
     parent: Checkpoint
     template: Path
     about: Mapping[str, Any]
+    failing: tuple[str, str]
+
+    def fail(self, session: Session, stage: str, message: str) -> None:
+        session.fail(Failure(*self.failing, stage, message))
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What is taken of a training set, and the digest of its content."""
+
+    content: str
+    chosen: tuple[Trajectory, ...]
 
 
 @dataclass(frozen=True)
 class _Made:
-    """The digest of a training set's content, and what the parent did with it."""
+    """What is taken of a training set, and what the parent did with it."""
 
     asked: _Asked
-    content: str
+    read: _Read
     own: Work
     given: Work
 
@@ -74,8 +97,9 @@ def measure_provenance(
 
     Of stages, `provenance.parquet` is written, in which other stages keep their rows as long as
     these are of the same checkpoints and trajectories, and the report again where there is one. A
-    file belongs to no stage, and its rows (one per checkpoint of the request) to no table. Raises
-    `ManifestError` where no stage names trajectories, or none of them can be read.
+    file belongs to no stage, and its rows (one per checkpoint of the request) to no table. Without
+    `reward`, rewards of an earlier run stay where all else is as it was. Raises `ManifestError`
+    where no stage names trajectories, or none of them can be read.
     """
     session = Session.open(request, plugins, observer)
     try:
@@ -83,6 +107,7 @@ def measure_provenance(
         made = _make(session, asked, settings)
         observer.analysing()
         rows = [row for one in made for row in _rows(one, session, settings, reward)]
+        _name_missing(session, asked, made)
     finally:
         session.close()
     failures = tuple(session.failures)
@@ -91,6 +116,8 @@ def measure_provenance(
     path = session.folder / "provenance.parquet"
     if rows:
         kept = fresh_rows(path, session.evaluation.lineage, session.prints)
+        if reward is None:
+            rows = _with_rewards(rows, kept)
         measured = {row["checkpoint"] for row in rows}
         others = [row for row in kept if row["checkpoint"] not in measured]
         places = {c.name: i for i, c in enumerate(session.evaluation.lineage.checkpoints)}
@@ -106,15 +133,19 @@ def measure_provenance(
 
 def _of_file(session: Session, path: Path) -> list[_Asked]:
     """The file under each checkpoint of the request."""
-    tags = {**dict.fromkeys(tag.name for tag in TAGS), "lineage": session.evaluation.lineage.name}
+    lineage = session.evaluation.lineage
+    tags = {**dict.fromkeys(tag.name for tag in TAGS), "lineage": lineage.name}
+    children = {name: c for c in reversed(lineage.checkpoints) for name in c.parents}
     return [
         _Asked(
-            f"{path.name}-{parent.name}",
+            f"{path.name} under {parent.name}",
             path,
             "--file",
             parent,
-            parent.tokenizer_directory,
+            # A base model has no chat template of its own.
+            children.get(parent.name, parent).tokenizer_directory,
             {"file": str(path), **tags, "provenance_declared": None},
+            (parent.name, path.name),
         )
         for parent in session.evaluation.checkpoints
     ]
@@ -143,6 +174,7 @@ def _of_stages(session: Session, settings: ProvenanceSettings) -> list[_Asked]:
                 lineage.by_name[child.parents[0]],
                 child.tokenizer_directory,
                 {**tag_values(lineage, child), **declared},
+                (child.name, ""),
             )
         )
     return asked
@@ -186,29 +218,19 @@ def _make(session: Session, asked: Sequence[_Asked], settings: ProvenanceSetting
     read = _read(asked, session, settings)
     there = [one for one in asked if one.name in read]
     session.read_checkpoints({one.parent.name: one.parent for one in there}.values())
-    pairs = [
-        (one.parent, _task(one, kind, read[one.name].chosen, session, settings))
-        for one in there
-        for kind in ("generate", "loglikelihood")
-    ]
-    plan = session.plan(pairs)
+    prepared = _prepared(there, read, session, settings)
+    if not prepared:
+        return []
+    plan = session.plan_prepared(prepared)
     # Nothing here is right or wrong: there are no scores to make.
     session.execute(replace(plan, work=()))
     works = {work.planned.prompts.header.task: work for work in plan.work}
     return [
-        _Made(one, read[one.name].content, works[own], works[given])
+        _Made(one, read[one.name], works[own], works[given])
         for one in there
         for own, given in [(_name(one, "generate"), _name(one, "loglikelihood"))]
-        if {own, given} <= works.keys() and _is_stored(session, works[own], works[given])
+        if own in works and _is_stored(session, works[own], works[given])
     ]
-
-
-@dataclass(frozen=True)
-class _Read:
-    """What is taken of a training set, and the digest of its content."""
-
-    content: str
-    chosen: tuple[Trajectory, ...]
 
 
 def _read(
@@ -227,25 +249,67 @@ def _read(
             problem = problem or ManifestError(
                 str(error), path=session.evaluation.manifest_path, key=one.where
             )
-            session.fail(Failure(one.name, "", "trajectories", str(error)))
+            one.fail(session, "trajectories", str(error))
     if problem and not found:
         raise problem
     return found
 
 
-def _name(one: _Asked, kind: str) -> str:
-    return f"{one.name}-{'own' if kind == 'generate' else 'given'}"
+def _prepared(
+    asked: Sequence[_Asked],
+    read: Mapping[str, _Read],
+    session: Session,
+    settings: ProvenanceSettings,
+) -> list[Prepared]:
+    """Both halves of what has both: own samples alone would compare with nothing."""
+    pairs = [
+        (one.parent, _task(one, kind, read[one.name].chosen, session, settings))
+        for one in asked
+        for kind in _KINDS
+    ]
+
+    def on_progress(done: int, total: int) -> None:
+        session.executor.warm()
+        session.observer.preparing(done, total)
+
+    failures: list[Failure] = []
+    found = prepare(
+        pairs,
+        session.evaluation,
+        session.prints,
+        session.store,
+        session.pool,
+        failures,
+        on_progress,
+    )
+    made = {one.planned.prompts.header.task: one for one in found}
+    problems = {failure.task: failure.message for failure in failures}
+    prepared = []
+    for one in asked:
+        names = [_name(one, kind) for kind in _KINDS]
+        if problem := next((problems[name] for name in names if name in problems), None):
+            under = "" if one.failing[0] == one.parent.name else f"under {one.parent.name}: "
+            one.fail(session, "prompts", under + problem)
+        elif all(name in made for name in names):
+            prepared += [made[name] for name in names]
+    return prepared
+
+
+def _name(one: _Asked, kind: Kind) -> str:
+    return f"{'own answers for' if kind == 'generate' else 'trajectories of'} {one.name}"
 
 
 def _task(
     one: _Asked,
-    kind: Any,
+    kind: Kind,
     trajectories: tuple[Trajectory, ...],
     session: Session,
     settings: ProvenanceSettings,
 ) -> ResolvedTask:
     evaluation = session.evaluation
-    task = TrajectoryTask(_name(one, kind), trajectories, kind, one.template)
+    # Columns are for rewards, which are made here.
+    plain = tuple(replace(trajectory, columns={}) for trajectory in trajectories)
+    task = TrajectoryTask(_name(one, kind), plain, kind, one.template)
     # A trajectory brings its own system turn.
     template = Template(evaluation.chat_template)
     samples = settings.samples if kind == "generate" else None
@@ -257,11 +321,48 @@ def _is_stored(session: Session, *works: Work) -> bool:
     return all(session.store.has("generation", unit.key) for unit in units)
 
 
+def _name_missing(session: Session, asked: Sequence[_Asked], made: Sequence[_Made]) -> None:
+    """Nothing that was asked for stays without a row and without a failure that names it."""
+    done = {one.asked.name for one in made}
+    for one in asked:
+        ours = {f for f in session.failures if f.stage in ("trajectories", "prompts")}
+        if one.name in done or one.failing in {(f.checkpoint, f.task) for f in ours}:
+            continue
+        tasks = {"", *(_name(one, kind) for kind in _KINDS)}
+        of_parent = [
+            f for f in session.failures if f.checkpoint == one.parent.name and f.task in tasks
+        ]
+        if of_parent and one.failing[0] == one.parent.name:
+            continue
+        why = of_parent[0].message if of_parent else "its texts were not scored; run it again"
+        one.fail(session, "provenance", f"not measured under {one.parent.name}: {why}")
+
+
+def _with_rewards(
+    rows: Sequence[Mapping[str, Any]], earlier: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The rows with the rewards of earlier ones that are equal but for these."""
+
+    def rest(row: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in row.items() if name not in _OF_REWARDS}
+
+    # As they come back from the table: numbers of single precision are others before.
+    stored = pa.Table.from_pylist(rows, schema=PROVENANCE).to_pylist()
+    with_rewards = [row for row in earlier if row["reward_difference"] is not None]
+    made = []
+    for row, as_stored in zip(rows, stored, strict=True):
+        same = [old for old in with_rewards if rest(old) == rest(as_stored)]
+        made.append({**row, **{name: same[0][name] for name in _OF_REWARDS if same}})
+    return made
+
+
 def _rows(
     made: _Made, session: Session, settings: ProvenanceSettings, reward: RewardFunction | None
 ) -> Iterator[dict[str, Any]]:
     """A row for all trajectories, and one for each side of preference pairs."""
-    given, own = given_texts(made.given, session.store), own_texts(made.own, session.store)
+    chosen = made.read.chosen
+    given = given_texts(made.given, session.store, chosen)
+    own = own_texts(made.own, session.store, chosen)
     if reward is not None:
         given, own = rewarded(given, reward), rewarded(own, reward)
     parent = made.asked.parent.name
@@ -269,7 +370,7 @@ def _rows(
         **made.asked.about,
         "parent": parent,
         "parent_fingerprint": session.prints[parent].weights,
-        "trajectories": made.content,
+        "trajectories": made.read.content,
         "engine": session.evaluation.engine_settings.name,
         "too_long": made.given.planned.fit(made.given.documents).too_long,
     }

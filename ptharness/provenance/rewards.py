@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import inspect
 import math
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
 from ptharness.errors import PluginError
 from ptharness.provenance.texts import Text
+from ptharness.tasks.trajectories import as_messages
 
 RewardFunction = Callable[..., Sequence[float | None]]
 """As TRL's trainers call it: `f(prompts=[...], completions=[...], **columns) -> rewards`, where a
@@ -29,22 +32,24 @@ def rewarded(texts: Sequence[Text], reward: RewardFunction) -> list[Text]:
 
     Raises `PluginError` where the function fails or gives something else.
     """
-    columns = {name for text in texts for name in text.about["columns"]}
+    columns = {name: None for text in texts for name in text.of.columns}
     try:
-        # What it prints is not our output.
-        with contextlib.redirect_stdout(sys.stderr):
+        with output_aside():
             values: Any = reward(
-                prompts=[text.about["prompt"] for text in texts],
+                prompts=[_prompt(text) for text in texts],
                 completions=[_as_trained(text) for text in texts],
-                **{name: [text.about["columns"].get(name) for text in texts] for name in columns},
+                **{name: [text.of.columns.get(name) for text in texts] for name in columns},
             )
         if inspect.iscoroutine(values):
             values.close()
             raise TypeError("it is asynchronous, and nothing awaits it")
+        if isinstance(values, Mapping | Set | str | bytes):
+            raise TypeError(f"it returned a {type(values).__name__}, and not a list")
         values = list(values)
     except (Exception, SystemExit) as error:
         raise PluginError(
-            f"the reward function failed: {type(error).__name__}: {error}; {_REWARDS_AS}"
+            f"the reward function failed: {type(error).__name__}: {_told(error, str)}; "
+            f"{_REWARDS_AS}"
         ) from error
     if len(values) != len(texts):
         raise PluginError(
@@ -56,21 +61,58 @@ def rewarded(texts: Sequence[Text], reward: RewardFunction) -> list[Text]:
     ]
 
 
+@contextlib.contextmanager
+def output_aside() -> Iterator[None]:
+    """Meanwhile standard output goes to standard error, from C and from other processes too.
+
+    What code of others prints is not our output, which may be JSON.
+    """
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        # C keeps what it writes to a pipe for later, and so does whoever kept `sys.stdout`.
+        ctypes.CDLL(None).fflush(None)
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
 def _as_reward(value: Any) -> float:
     """A reward as a number, NaN where none is known. Raises `PluginError` for anything else."""
     if value is None:
         return math.nan
-    number = value.item() if hasattr(value, "item") else value
+    try:
+        number = value.item() if hasattr(value, "item") else value
+    except Exception:
+        # An array of several.
+        number = value
     if not isinstance(number, int | float) or abs(number) > _LARGEST_REWARD:
         raise PluginError(
-            f"the reward function gave {value!r:.60}; a reward is a number of at most "
+            f"the reward function gave {_told(value, repr):.60}; a reward is a number of at most "
             f"{_LARGEST_REWARD:g}, or None"
         )
     return float(number)
 
 
+def _told(value: object, how: Callable[[object], str]) -> str:
+    """What is said of a value of others, whose own words may fail."""
+    try:
+        return how(value)
+    except Exception:
+        return f"a {type(value).__name__}"
+
+
+def _prompt(text: Text) -> str | list[dict[str, str]]:
+    prompt = text.of.prompt
+    return prompt if isinstance(prompt, str) else as_messages(prompt)
+
+
 def _as_trained(text: Text) -> str | list[dict[str, str]]:
     """A completion in the form of its prompt."""
-    if isinstance(text.about["prompt"], str):
+    if isinstance(text.of.prompt, str):
         return text.text
     return [{"role": "assistant", "content": text.text}]

@@ -8,7 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ptharness.analysis.provenance import Prompt, ProvenanceEstimate, measure
+from ptharness.analysis.provenance import (
+    LEAST_PROMPTS,
+    Prompt,
+    ProvenanceEstimate,
+    count_prompts,
+    measure,
+)
 from ptharness.provenance.settings import ProvenanceSettings
 from ptharness.provenance.texts import Text
 
@@ -100,11 +106,17 @@ def _bits_per_byte(texts: Sequence[Text]) -> float | None:
 
 
 def _reason(estimate: ProvenanceEstimate, given: Sequence[Text]) -> str:
-    """Why it is called so, and what of the trajectories the parent did not read as it stands."""
-    misspelled = sum(not text.spelled for text in given)
-    if not misspelled:
-        return estimate.reason
-    return (
-        f"{estimate.reason}; the parent's tokenizer cannot spell {misspelled:,} of {len(given):,} "
-        "trajectories, which are less likely than what is scored of them"
-    )
+    """Why it is called so, and what else there is to know of it."""
+    parts = [estimate.reason]
+    if misspelled := sum(not text.spelled for text in given):
+        parts.append(
+            f"the parent's tokenizer cannot spell {misspelled:,} of {len(given):,} trajectories, "
+            "which are less likely than what is scored of them"
+        )
+    reward = estimate.reward
+    if reward.is_defined and reward.items < LEAST_PROMPTS:
+        told = f"rewards are known on both sides of {count_prompts(reward.items)}"
+        parts.append(f"{told}; {LEAST_PROMPTS} show whether it was selected")
+    elif reward.is_defined and estimate.looks_filtered is None:
+        parts.append("all rewards are equal, which does not show whether it was selected")
+    return "; ".join(parts)

@@ -7,10 +7,10 @@ says itself. Nothing is scored as right or wrong here.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
@@ -24,7 +24,7 @@ from ptharness.tasks.unscored import UnscoredTask
 from ptharness.tokenizer import load_tokenizer, special_token_ids, spells
 from ptharness.trajectories import Message, Trajectory
 
-VERSION = 3
+VERSION = 4
 LEAST_ROOM = 64
 """Tokens that an own sample may have where what was given is short."""
 
@@ -45,11 +45,17 @@ class TrajectoryTask(Task):
     kind: Kind
     child: Path
 
+    too_long_remedy: ClassVar[str] = (
+        "measure it under a checkpoint with a longer context, or raise the engine's max_model_len "
+        "if that is what bounds it"
+    )
+
     def inputs_digest(self, settings: TaskSettings) -> str:
         """Covers the trajectories and what renders them; not the file that they are from."""
         names = ("tokenizer_config.json", "chat_template.jinja")
         templates = files_digest([self.child / n for n in names if (self.child / n).is_file()])
-        content = [(t.prompt, t.completion, t.side, t.reward, t.columns) for t in self.trajectories]
+        content = [(t.prompt, t.completion) for t in self.trajectories]
+        # Only what the prompt set holds: sides, rewards and columns stay beside it.
         # A prompt set says whose it is, and a stage under another name asks the same.
         return digest(VERSION, self.name, content, self.kind, templates, settings)
 
@@ -60,21 +66,19 @@ class TrajectoryTask(Task):
 class _Loaded(UnscoredTask):
     def __init__(self, task: TrajectoryTask) -> None:
         self.task = task
-        self.by_prompt: dict[Any, list[Trajectory]] = {}
-        for trajectory in task.trajectories:
-            self.by_prompt.setdefault(trajectory.prompt, []).append(trajectory)
+        self.by_prompt = by_prompt(task.trajectories)
 
     def prompts(self, tokenizer_directory: Path, template: Template) -> PromptSet:
         """Raises `TaskError` where messages meet no chat template."""
         renderer = _Renderer(load_tokenizer(tokenizer_directory), template, self.task.child)
         rows: list[dict[str, Any]] = []
         longest = 0
-        for document, (prompt, given) in enumerate(self.by_prompt.items()):
+        for document, given in enumerate(self.by_prompt):
+            prompt = given[0].prompt
             text, prompt_ids = renderer.prompt(prompt, given[0].where)
             completions = [renderer.completion(one, text, prompt_ids) for one in given]
             longest = max(longest, *(len(ids) for ids in completions))
             name = f"{document}-{digest(prompt)[:8]}"
-            asked = prompt if isinstance(prompt, str) else _plain(prompt)
             common = {
                 "document": document,
                 "item": name,
@@ -84,18 +88,10 @@ class _Loaded(UnscoredTask):
                 "prompt_token_ids": prompt_ids,
             }
             if self.task.kind == "generate":
-                known = {"prompt": asked, "columns": given[0].columns}
-                rows.append({**common, "request": 0, "metadata": json.dumps(known)})
+                rows.append({**common, "request": 0, "metadata": "{}"})
                 continue
             for request, (trajectory, ids) in enumerate(zip(given, completions, strict=True)):
-                about: dict[str, Any] = {
-                    "prompt": asked,
-                    "columns": trajectory.columns,
-                    "side": trajectory.side,
-                    "reward": trajectory.reward,
-                    "spelled": renderer.spells(trajectory.completion),
-                    "where": trajectory.where,
-                }
+                about = {"spelled": renderer.spells(trajectory.completion)}
                 rows.append(
                     {
                         **common,
@@ -139,10 +135,10 @@ class _Renderer:
     def _conversation(self, turns: Sequence[Message], where: str) -> str:
         if self.render is None:
             raise TaskError(
-                f"{where}: is messages, and neither the parent's tokenizer nor the child's has a "
-                "chat template; set evaluate.chat_template"
+                f"{where}: is messages, and neither the tokenizer of the checkpoint that is asked "
+                "nor that of its child has a chat template; set evaluate.chat_template"
             )
-        return str(self.render(_plain(turns)))
+        return str(self.render(as_messages(turns)))
 
     def completion(self, trajectory: Trajectory, prompt: str, prompt_ids: Ids) -> Ids:
         """Its token ids after its prompt with the token that ends it, as the template has it."""
@@ -179,14 +175,23 @@ class _Renderer:
         )
 
     def _whole(self, turns: Sequence[Message]) -> str:
-        return str(self.tokenizer.apply_chat_template(_plain(turns), tokenize=False, **self.own))
+        messages = as_messages(turns)
+        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **self.own))
 
 
-def _plain(turns: Sequence[Message]) -> list[dict[str, str]]:
+def by_prompt(trajectories: Sequence[Trajectory]) -> list[list[Trajectory]]:
+    """Those of each document of the prompt sets, in the order of its requests."""
+    found: dict[Any, list[Trajectory]] = {}
+    for trajectory in trajectories:
+        found.setdefault(trajectory.prompt, []).append(trajectory)
+    return list(found.values())
+
+
+def as_messages(turns: Sequence[Message]) -> list[dict[str, str]]:
+    """Turns as a chat template takes them."""
     return [{"role": turn.role, "content": turn.content} for turn in turns]
 
 
-def read_about(rows: pa.Table) -> list[Mapping[str, Any]]:
-    """What is known of each row of a prompt set: `prompt` as it was given (text or messages),
-    `columns`, and of a trajectory its `side`, `reward`, `spelled` and `where`."""
-    return [json.loads(text) for text in rows["metadata"].to_pylist()]
+def are_spelled(rows: pa.Table) -> list[bool]:
+    """Of each row of a prompt set of trajectories, whether its tokens are its text."""
+    return [bool(json.loads(text)["spelled"]) for text in rows["metadata"].to_pylist()]

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ptharness.errors import TrajectoryError
 from ptharness.fingerprint import file_digest, files_digest
-from ptharness.trajectories.rows import OURS
+from ptharness.regular_files import open_regular
+from ptharness.trajectories.rows import MOST_NUMBERS, OURS
 
 LINES = (".jsonl", ".jsonl.gz", ".ndjson", ".json")
 LONGEST_LINE = 16 * 1024 * 1024
@@ -29,6 +33,7 @@ def read_rows(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
     """
     name = path.name.lower()
     try:
+        _refuse_others(_files(path))
         if path.is_dir():
             for file in _arrow_files(path):
                 yield from _arrow(file)
@@ -53,11 +58,25 @@ def content_digest(path: Path) -> str:
     Raises `TrajectoryError` where it cannot be read.
     """
     try:
-        if path.is_dir():
-            return files_digest(_arrow_files(path))
-        return file_digest(path)
+        files = _files(path)
+        _refuse_others(files)
+        return files_digest(files) if path.is_dir() else file_digest(path)
     except OSError as error:
         raise TrajectoryError(f"{path}: cannot be read: {error}") from error
+
+
+def _files(path: Path) -> list[Path]:
+    return _arrow_files(path) if path.is_dir() else [path]
+
+
+def _refuse_others(files: list[Path]) -> None:
+    """Refuse what is no regular file: reading a pipe would wait for its writer."""
+    for file in files:
+        try:
+            open_regular(file).close()
+        except OSError as error:
+            why = error.strerror or error
+            raise TrajectoryError(f"{file}: cannot be read: {why}") from error
 
 
 def _lines(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
@@ -72,6 +91,8 @@ def _lines(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
                 line = file.readline(LONGEST_LINE)
             except UnicodeDecodeError as error:
                 raise TrajectoryError(f"{where}: is not UTF-8: {error.reason}") from error
+            except (OSError, EOFError, zlib.error) as error:
+                raise TrajectoryError(f"{where}: cannot be read: {error}") from error
             if not line:
                 return
             if len(line) >= LONGEST_LINE:
@@ -113,7 +134,15 @@ def _parquet(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
     # As it is read by default, a whole row group lies in memory, which may be the whole file.
     file = pq.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False)
     schema = file.schema_arrow
-    names = [schema.names[place] for place in _worth_reading(schema)]
+    groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+    chunks = [group.column(place) for group in groups for place in range(group.num_columns)]
+
+    def numbers(place: int) -> int:
+        inside = f"{schema.names[place]}."
+        return sum(c.num_values for c in chunks if c.path_in_schema.startswith(inside))
+
+    places = _worth_reading(schema, file.metadata.num_rows, numbers)
+    names = [schema.names[place] for place in places]
     yield from _batches(file.iter_batches(BATCH_ROWS, columns=names), path)
 
 
@@ -133,22 +162,45 @@ def _arrow(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
 def _batches(batches: Iterator[pa.RecordBatch], path: Path) -> Iterator[tuple[dict[str, Any], str]]:
     number = 0
     for whole in batches:
-        batch = whole.select(_worth_reading(whole.schema))
+        batch = whole.select(_worth_reading(whole.schema, whole.num_rows, partial(_numbers, whole)))
         for start in range(0, batch.num_rows, BATCH_ROWS):
-            for row in batch.slice(start, BATCH_ROWS).to_pylist():
+            for row in _rows(batch.slice(start, BATCH_ROWS), path, number):
                 number += 1
                 yield row, f"{path} row {number}"
 
 
-def _worth_reading(schema: pa.Schema) -> list[int]:
-    """Places of the columns that trajectories are made of, and of others but lists of numbers.
+def _numbers(batch: pa.RecordBatch, place: int) -> int:
+    return pc.sum(pc.list_value_length(batch.column(place))).as_py() or 0
 
-    Token ids and log-probabilities of rollouts take far longer to read than their text.
+
+def _rows(batch: pa.RecordBatch, path: Path, before: int) -> list[dict[str, Any]]:
+    """The rows of a batch, which `before` others precede in their file."""
+    try:
+        return list(batch.to_pylist())
+    except (ValueError, OverflowError) as error:
+        # Text that is not UTF-8, a time that no calendar has. Only one by one they tell which.
+        if batch.num_rows == 1:
+            where = f"{path} row {before + 1}"
+            raise TrajectoryError(f"{where}: cannot be read: {error}") from error
+        return [
+            row
+            for place in range(batch.num_rows)
+            for row in _rows(batch.slice(place, 1), path, before + place)
+        ]
+
+
+def _worth_reading(schema: pa.Schema, rows: int, numbers: Callable[[int], int]) -> list[int]:
+    """Places of the columns that are read: all but long lists of numbers.
+
+    Token ids and log-probabilities of rollouts take far longer to read than their text. `numbers`
+    gives how many there are in a column of lists, of all its `rows`.
     """
     return [
         place
         for place, field in enumerate(schema)
-        if field.name in OURS or not _is_numbers(field.type)
+        if field.name in OURS
+        or not _is_numbers(field.type)
+        or numbers(place) <= MOST_NUMBERS * rows
     ]
 
 

@@ -15,7 +15,7 @@ from ptharness.trajectories.choose import choose
 from ptharness.trajectories.files import content_digest
 from ptharness.trajectories.rows import Message, Trajectory
 
-VERSION = 1
+VERSION = 2
 """Counts up where the same file gives other trajectories."""
 
 
@@ -31,8 +31,8 @@ def remembered_choice(
     chosen = choose(path, prompts, per_prompt, on_rows)
     # Of a file that was written to meanwhile, this is not the content that the name is of.
     if content_digest(path) == content:
-        # A cache that cannot be written only costs time.
-        with contextlib.suppress(StoreError):
+        # A cache that cannot be written, or not as JSON (a time in a column), only costs time.
+        with contextlib.suppress(StoreError, TypeError, ValueError):
             write_atomically(remembered, json.dumps([asdict(t) for t in chosen]).encode())
     return chosen
 

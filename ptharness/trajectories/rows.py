@@ -10,7 +10,7 @@ from typing import Any, Literal
 from ptharness.errors import TrajectoryError
 
 Side = Literal["given", "chosen", "rejected"]
-Columns = Mapping[str, str | float]
+Columns = Mapping[str, Any]
 
 LEGAL = (
     "a row has `prompt` and `completion`, or `messages`, or `chosen` and `rejected` (with or "
@@ -19,7 +19,18 @@ LEGAL = (
 
 OURS = frozenset({"prompt", "completion", "messages", "chosen", "rejected", "text"})
 """Columns that a trajectory is made of."""
-_LONGEST_COLUMN = 1000
+MOST_NUMBERS = 1000
+"""A list of more is no column that a reward function wants: token ids, log-probabilities."""
+_NOT_PASSED = frozenset({"prompt", "completion", "completion_ids", "prompts", "completions"})
+"""What TRL keeps from a reward function, and the names of its other arguments."""
+_BESIDE_CONTENT = ("tool_calls", "function_call", "reasoning_content", "reasoning", "thinking")
+"""Keys of a message of which a chat template may make text, beside its `content`."""
+_BESIDE_MESSAGES = ("tools", "chat_template_kwargs")
+"""Columns that TRL hands to the chat template with the messages."""
+_NOT_RENDERED = (
+    "which a chat template may make text of, and only `role` and `content` are scored; give such "
+    "rows as text, `prompt` and `completion`, as the trainer rendered them"
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +48,7 @@ class Trajectory:
     `prompt` is text as it stands, or the turns before the completion, which a chat template
     renders. `side` is chosen or rejected in a preference pair. `reward` is what the trainer
     recorded, or 1 and 0 for a label; None where nothing judged it. `where` names file and row.
-    `columns` are the row's other short ones (`answer`, say), which a reward function may want.
+    `columns` are the row's others (`answer`, say), which a reward function may want.
     """
 
     prompt: str | tuple[Message, ...]
@@ -56,8 +67,9 @@ def trajectories_of(row: Mapping[str, Any], where: str) -> Iterator[Trajectory]:
     columns = {
         name: value
         for name, value in row.items()
-        if name not in OURS and isinstance(value, str | int | float) and _is_short(value)
+        if name not in _NOT_PASSED and not _is_long(value)
     }
+    _refuse_what_templates_add(row, where)
     known = ("prompt", "completion", "messages", "chosen", "rejected")
     empty = [name for name in known if name in row and row[name] is None]
     if row.get("messages") is not None:
@@ -79,8 +91,22 @@ def trajectories_of(row: Mapping[str, Any], where: str) -> Iterator[Trajectory]:
         raise TrajectoryError(f"{where}: has {named}; {LEGAL}")
 
 
-def _is_short(value: str | float) -> bool:
-    return len(value) <= _LONGEST_COLUMN if isinstance(value, str) else math.isfinite(value)
+def _is_long(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) > MOST_NUMBERS
+        and not any(isinstance(part, str | dict) for part in value)
+    )
+
+
+def _refuse_what_templates_add(row: Mapping[str, Any], where: str) -> None:
+    """Of a conversation; text stands as it is, whatever else the row has."""
+    if not any(isinstance(row.get(name), list) for name in OURS):
+        return
+    for name in _BESIDE_MESSAGES:
+        # A list may be written as JSON.
+        if row.get(name) not in (None, [], {}, "", "[]", "{}"):
+            raise TrajectoryError(f"{where}: has `{name}`, {_NOT_RENDERED}")
 
 
 def _of_dialogue(value: Any, where: str, columns: Columns) -> Iterator[Trajectory]:
@@ -158,6 +184,9 @@ def _messages(value: Any, place: str) -> tuple[Message, ...]:
             raise TrajectoryError(
                 f"{place}[{number}]: {_kind(turn)}; a message has `role` and `content`"
             )
+        for name in _BESIDE_CONTENT:
+            if turn.get(name):
+                raise TrajectoryError(f"{place}[{number}]: has `{name}`, {_NOT_RENDERED}")
         turns.append(Message(role, _content(turn.get("content"), f"{place}[{number}].content")))
     return tuple(turns)
 
@@ -191,9 +220,13 @@ def _reward(row: Mapping[str, Any], where: str) -> float | None:
         value = row.get(name)
         if value is None:
             continue
-        if not isinstance(value, int | float) or not math.isfinite(value):
+        try:
+            number = float(value) if isinstance(value, int | float) else math.nan
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
             raise TrajectoryError(f"{where}: {name}: {_kind(value)}; it is a finite number")
-        return float(value)
+        return number
     return None
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import json
+import math
+import os
 import random
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -112,6 +117,39 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"chosen": [assistant("a")], "rejected": [assistant("b")]},
         "or have no other",
     ),
+    "a call of a tool": (
+        {"messages": [user("q"), {**assistant(""), "tool_calls": [{"type": "function"}]}]},
+        "messages[1]: has `tool_calls`, which a chat template may make text of",
+    ),
+    "a call of a tool without content": (
+        {"messages": [user("q"), {"role": "assistant", "content": None, "tool_calls": [{}]}]},
+        "messages[1]: has `tool_calls`, which a chat template may make text of",
+    ),
+    "a call of a tool in the prompt": (
+        {"prompt": [user("q"), {**assistant(""), "tool_calls": [{}]}], "completion": "a"},
+        "prompt[1]: has `tool_calls`",
+    ),
+    "reasoning": (
+        {"prompt": [user("q")], "completion": [{**assistant("a"), "reasoning_content": "hm"}]},
+        "completion[0]: has `reasoning_content`",
+    ),
+    "thinking in a pair": (
+        {"prompt": [user("q")], "chosen": [{**assistant("a"), "thinking": "hm"}], "rejected": "b"},
+        "chosen[0]: has `thinking`",
+    ),
+    "tools": (
+        {"messages": [user("q"), assistant("a")], "tools": [{"type": "function"}]},
+        "has `tools`, which a chat template may make text of, and only `role` and `content` are "
+        "scored; give such rows as text",
+    ),
+    "arguments of the template": (
+        {"messages": [user("q"), assistant("a")], "chat_template_kwargs": {"thinking": True}},
+        "has `chat_template_kwargs`",
+    ),
+    "an integer that is no float": (
+        {"prompt": "q", "completion": "a", "reward": 10**400},
+        "it is a finite number",
+    ),
     "an endless reward": (
         {"prompt": "q", "completion": "a", "reward": float("nan")},
         "reward: nan; it is a finite number",
@@ -126,6 +164,31 @@ def test_what_is_wrong_is_said_with_its_place(name: str) -> None:
         list(trajectories_of(row, "sft.jsonl line 7"))
     assert str(caught.value).startswith("sft.jsonl line 7: ")
     assert words in str(caught.value)
+
+
+def test_columns_that_hold_nothing_refuse_nothing() -> None:
+    """Parquet writes every key of every message, and tools as JSON."""
+    answer = {**assistant("a"), "tool_calls": None, "reasoning_content": "", "thinking": None}
+    row = {"messages": [user("q"), answer], "tools": "[]", "chat_template_kwargs": {}}
+    (found,) = trajectories_of(row, "here")
+    assert found.completion == "a"
+    text = {"prompt": "q", "completion": "a", "tools": ["f"]}
+    assert next(trajectories_of(text, "here")).columns == {"tools": ["f"]}
+
+
+def test_a_reward_function_gets_every_column() -> None:
+    others = {
+        "answer": ["x", {"y": 1}],
+        "nothing": None,
+        "long": "y" * 5000,
+        "numbers": list(range(1000)),
+        "half": math.inf,
+        "huge": 10**400,
+        "text": "q a",
+    }
+    row = {"prompt": "q", "completion": "a", **others, "prompts": 1, "completion_ids": [1]}
+    (found,) = trajectories_of({**row, "logprobs": [0.5] * 1001}, "here")
+    assert found.columns == others
 
 
 ROWS_ON_DISK = [{"prompt": f"q{i}", "completion": f"a{i}", "reward": float(i)} for i in range(5)]
@@ -159,6 +222,10 @@ def test_every_kind_of_file(tmp_path: Path, kind: str) -> None:
     assert rows[2][1].endswith(("line 3", "row 3"))
 
 
+WHOLE = gzip.compress(b'{"prompt": "q"}\n' + random.Random(0).randbytes(400).hex().encode())
+DAMAGED = WHOLE[:12] + b"\xff\xff" + WHOLE[14:]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -166,7 +233,9 @@ def test_every_kind_of_file(tmp_path: Path, kind: str) -> None:
         ("a.jsonl", b"[1, 2]\n", "line 1: is a list"),
         ("a.jsonl", b'{"prompt": "\xff\xfe"}\n', "line 1: is not UTF-8"),
         ("a.jsonl", b"[" * 100_000 + b"\n", "line 1: is not JSON"),
-        ("a.jsonl.gz", b"no gzip", "cannot be read"),
+        ("a.jsonl.gz", b"no gzip", "line 1: cannot be read"),
+        ("a.jsonl.gz", DAMAGED, "line 1: cannot be read: Error -3 while decompressing"),
+        ("a.jsonl.gz", WHOLE[:-20], "line 2: cannot be read"),
         ("a.parquet", b"no parquet", "cannot be read"),
         ("a.csv", b"x,y\n", "of no known kind; legal are .jsonl"),
         ("missing.jsonl", None, "cannot be read"),
@@ -184,18 +253,58 @@ def test_a_broken_file_is_named(
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        (pa.array([b"a", b"\xff\xfe"]).view(pa.string()), "row 2: cannot be read: 'utf-8' codec"),
+        (pa.array([0, 10**9], pa.int32()).view(pa.date32()), "row 2: cannot be read: "),
+    ],
+    ids=["text", "date"],
+)
 @pytest.mark.parametrize("kind", [".parquet", ".arrow"])
-def test_lists_of_numbers_are_not_read(tmp_path: Path, kind: str) -> None:
-    """Log-probabilities of rollouts; a column that nothing is known of stays to be named."""
+def test_a_value_that_cannot_be_read_is_named_by_its_row(
+    tmp_path: Path, column: Any, words: str, kind: str
+) -> None:
     path = tmp_path / f"data{kind}"
-    table = pa.table([["q"], [[0.5, 0.25]], [["a"]], ["a"]], ["prompt", "logprobs", "tools", "x.y"])
-    if kind == ".parquet":
+    write_columns(path, pa.table([["q", "q"], ["a", "b"], column], ["prompt", "completion", "x"]))
+    with pytest.raises(TrajectoryError) as caught:
+        list(read_rows(path))
+    assert str(caught.value).startswith(f"{path} {words}")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "x.jsonl"
+    os.mkfifo(pipe)
+    os.mkfifo(tmp_path / "part.arrow")
+    for path, named in ((pipe, pipe), (tmp_path, tmp_path / "part.arrow")):
+        for reading in (content_digest, lambda path: list(read_rows(path))):
+            with pytest.raises(TrajectoryError) as caught:
+                reading(path)
+            assert str(caught.value) == f"{named}: cannot be read: not a regular file"
+
+
+def write_columns(path: Path, table: pa.Table) -> None:
+    if path.suffix == ".parquet":
         pq.write_table(table, path)
-    else:
-        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table)
+        return
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+
+
+@pytest.mark.parametrize("kind", [".parquet", ".arrow"])
+def test_long_lists_of_numbers_are_not_read(tmp_path: Path, kind: str) -> None:
+    """Log-probabilities of rollouts; the numbers of a puzzle stay."""
+    path = tmp_path / f"data{kind}"
+    columns = {
+        "prompt": ["q"],
+        "logprobs": [[0.5] * 1001],
+        "x.y": [[1, 2]],
+        "x": [[3]],
+        "tools": [["a"]],
+    }
+    write_columns(path, pa.table(columns))
     ((row, _),) = read_rows(path)
-    assert row == {"prompt": "q", "tools": ["a"], "x.y": "a"}
+    assert row == {"prompt": "q", "tools": ["a"], "x.y": [1, 2], "x": [3]}
 
 
 def test_a_column_may_be_there_twice(tmp_path: Path) -> None:
@@ -240,21 +349,57 @@ def test_a_choice_tells_how_far_it_is(tmp_path: Path) -> None:
     assert told == [0, TELL_EVERY, 2 * TELL_EVERY]
 
 
-def test_a_choice_of_prompts_does_not_depend_on_their_order(tmp_path: Path) -> None:
-    rows = [{"prompt": f"q{i % 50}", "completion": f"a{i}"} for i in range(200)]
-    first, second = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
-    first.write_text("\n".join(map(json.dumps, rows)))
-    second.write_text("\n".join(map(json.dumps, reversed(rows))))
-    chosen = [choose(path, prompts=20, per_prompt=4) for path in (first, second)]
-    prompts = [list(dict.fromkeys(t.prompt for t in one)) for one in chosen]
-    assert prompts[0] == prompts[1]
-    assert len(prompts[0]) == 20
-    by_prompt: dict[Any, set[str]] = {}
-    for trajectory in chosen[0]:
-        by_prompt.setdefault(trajectory.prompt, set()).add(trajectory.completion)
-    # All four of each prompt, those too that come before other prompts were dropped.
-    assert {len(found) for found in by_prompt.values()} == {4}
-    assert len(choose(first, prompts=1000, per_prompt=1)) == 50
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def test_a_choice_does_not_depend_on_the_order_of_the_file(tmp_path: Path) -> None:
+    """Nor does it take the first, which are the earliest of an RL stage's rollouts."""
+    rows = [
+        {"prompt": f"q{i % 50}", "completion": f"a{i // 50 % 7}", "reward": i // 50 % 2, "step": i}
+        for i in range(1000)
+    ]
+    rows += [{**row, "step": 0} for row in rows]
+    shuffled = random.Random(0).sample(rows, len(rows))
+    orders = [rows, rows[::-1], shuffled]
+    chosen = [
+        choose(write_rows(tmp_path / "data.jsonl", order), prompts=20, per_prompt=4)
+        for order in orders
+    ]
+    told = [[(t.prompt, t.completion, t.reward, t.columns) for t in one] for one in chosen]
+    assert told[0] == told[1] == told[2]
+    assert len({prompt for prompt, *_ in told[0]}) == 20
+    assert len(told[0]) == 80
+    steps = [t.columns["step"] for t in chosen[0] if t.columns["step"]]
+    assert 300 < np.mean(steps) < 700
+    assert len(choose(tmp_path / "data.jsonl", prompts=1000, per_prompt=1)) == 50
+
+
+@pytest.mark.parametrize("counted", [10_000, 2], ids=["counted", "more than are counted"])
+def test_copies_of_a_text_count_as_often_as_they_occur(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counted: int
+) -> None:
+    """Three of twelve rows, of which six are equal: how many of these is hypergeometric."""
+    module = importlib.import_module("ptharness.trajectories.choose")
+    monkeypatch.setattr(module, "MOST_COUNTED", counted)
+    texts = ["a", "same", "b", "same", "c", "same", "d", "same", "e", "same", "f", "same"]
+    rows = [{"prompt": f"q{i}", "completion": text} for i in range(2000) for text in texts]
+    drawn: dict[Any, int] = {}
+    for one in choose(write_rows(tmp_path / "data.jsonl", rows), 2000, 3):
+        drawn[one.prompt] = drawn.get(one.prompt, 0) + (one.completion == "same")
+    found = np.bincount(list(drawn.values()), minlength=4) / 2000
+    expected = np.array([20, 90, 90, 20]) / 220
+    assert np.all(np.abs(found - expected) < 4 * np.sqrt(expected * (1 - expected) / 2000))
+
+
+def test_a_pair_is_chosen_as_a_whole(tmp_path: Path) -> None:
+    rows = [{"prompt": "q", "chosen": f"a{i}", "rejected": f"b{i}"} for i in range(50)]
+    chosen = choose(write_rows(tmp_path / "data.jsonl", rows), prompts=1, per_prompt=5)
+    assert [t.side for t in chosen] == ["chosen", "rejected"] * 5
+    numbers = [t.completion[1:] for t in chosen]
+    assert numbers[::2] == numbers[1::2]
+    assert len(set(numbers)) == 5
 
 
 def test_an_empty_file_is_told(tmp_path: Path) -> None:

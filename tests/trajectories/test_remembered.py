@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ptharness.errors import TrajectoryError
@@ -79,6 +82,16 @@ def test_a_damaged_memory_is_made_anew(tmp_path: Path, read: Reader, content: st
     (remembered,) = (read.cache / "trajectories").iterdir()
     remembered.write_text(content)
     assert read(path) == first == read(path)
+    assert read.reads == 2
+
+
+def test_columns_that_are_no_json_are_read_again(tmp_path: Path, read: Reader) -> None:
+    path = tmp_path / "data.parquet"
+    when = datetime.date(2026, 1, 1)
+    columns = {"prompt": ["q"], "completion": ["a"], "when": [when]}
+    pq.write_table(pa.table(columns), path)
+    for _ in range(2):
+        assert [t.columns for t in read(path)] == [{"when": when}]
     assert read.reads == 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -45,6 +46,20 @@ WHAT_IS_SCORED = {
 def test_what_is_scored(name: str, prompt: Any) -> None:
     completion, *expected = WHAT_IS_SCORED[name]
     assert list(scored(prompt, completion)) == expected
+
+
+def test_a_prompt_set_holds_no_columns() -> None:
+    """A reward function gets them from the file; they may be large."""
+    plain = Trajectory("q", "a", "given", 1.0, "here")
+    columns = replace(plain, columns={"answer": "x" * 5000}, side="chosen", reward=None)
+    digests = set()
+    for kind in ("generate", "loglikelihood"):
+        for one in (plain, columns):
+            task = TrajectoryTask("sft", (one,), kind, PARENT)
+            digests.add(task.inputs_digest(TaskSettings()))
+            rows = task.load(TaskSettings()).prompts(PARENT, Template("auto")).rows
+            assert len(rows["metadata"][0].as_py()) < 100
+    assert len(digests) == 2
 
 
 def test_a_text_that_ends_with_another_special_token_has_its_end() -> None:
