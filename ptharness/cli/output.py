@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from itertools import compress
 from typing import Any
 
 import click
@@ -23,9 +24,15 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, default=str))
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    title: str = "",
+    spare: Sequence[str] = (),
+) -> None:
     """A table whose cells are shown as they are: no markup, no control characters.
 
+    Where a terminal is too narrow for a line a row, `spare` columns are left out, in this order.
     What is piped carries no blanks that only a terminal would fill.
     """
     from rich import box
@@ -35,16 +42,22 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
 
     terminal = sys.stdout.isatty()
     console = Console(highlight=False, width=None if terminal else PIPE_WIDTH)
-    table = Table(
-        title=Text(safe(title)) if title else None,
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(safe(cell, keep_lines=True)) for cell in row))
+    cells = [[Text(safe(cell, keep_lines=True)) for cell in row] for row in rows]
+    for left_out in range(len(spare) + 1):
+        shown = [name not in spare[:left_out] for name in columns]
+        table = Table(
+            title=Text(safe(title)) if title else None,
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+        )
+        for column in compress(columns, shown):
+            table.add_column(column, overflow="fold")
+        for row in cells:
+            table.add_row(*compress(row, shown))
+        wide = console.options.update(max_width=10_000)
+        if console.measure(table, options=wide).maximum <= console.width:
+            break
     if terminal:
         console.print(table)
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptharness.cli.output import JSON_OPTION, print_json, print_table, print_text
+from ptharness.cli.output import JSON_OPTION, counted, print_json, print_table, print_text
 from ptharness.cli.session import Session
 from ptharness.text import safe
 
@@ -68,7 +68,7 @@ def finite(_: click.Context, option: click.Parameter, value: float) -> float:
     default=8,
     show_default=True,
     metavar="N",
-    help="The parent's own samples per prompt, and at most so many trajectories.",
+    help="The parent's own samples per prompt, and at most so many rows of the training set.",
 )
 @click.option(
     "--gap",
@@ -154,6 +154,8 @@ def provenance(
         _show(rows)
         if function is not None and all(row["reward_difference"] is None for row in rows):
             print_text("the reward function gave no reward for both sides of any prompt")
+        if function is None and any(row["reward_difference"] is not None for row in rows):
+            print_text("rewards: those of an earlier run with --reward, of the same texts")
         if engine is not None:
             print_text(f"by the engine {engine}, not the manifest's")
         if path:
@@ -168,13 +170,15 @@ def _reward_function(text: str) -> RewardFunction:
     """The function that `FILE.py:NAME` names; naming it is leave to run it."""
     from ptharness.errors import PluginError, near_misses
     from ptharness.importing import import_file
+    from ptharness.provenance.rewards import output_aside
 
     file, _, name = text.rpartition(":")
     if not file.endswith(".py") or not name:
         raise click.UsageError(f"--reward {text}: give a file and a function, FILE.py:NAME")
     if not Path(file).is_file():
         raise click.UsageError(f"--reward {text}: {Path(file).absolute()} does not exist")
-    module = import_file(Path(file).absolute())
+    with output_aside():
+        module = import_file(Path(file).absolute())
     function = getattr(module, name, None)
     if not callable(function):
         known = [key for key, value in vars(module).items() if callable(value)]
@@ -200,7 +204,7 @@ def _show(rows: list[dict[str, Any]]) -> None:
                 f"{row['prompts']:,}",
             )
         )
-    print_table(columns, cells)
+    print_table(columns, cells, spare=("bits per byte", "prompts", "parent", "declared"))
     writer = "checkpoint" if of_file else "parent"
     print_text(
         f"gap: nats per token by which the trajectories are less likely than the {writer}'s own "
@@ -208,7 +212,8 @@ def _show(rows: list[dict[str, Any]]) -> None:
         "they are alike\nbits per byte: of the trajectories; compares between tokenizers"
     )
     for row in rows:
-        print_text(f"{_label(row)}: {'; '.join(_remarks(row))}")
+        said = "; ".join(_remarks(row)).replace("the parent's", f"the {writer}'s")
+        print_text(f"{_label(row)}: {said}")
 
 
 def _label(row: dict[str, Any]) -> str:
@@ -230,13 +235,18 @@ def _gap(row: dict[str, Any]) -> str:
 
 
 def _remarks(row: dict[str, Any]) -> list[str]:
+    from ptharness.context import VISIBLE_SHARE
+
     remarks = [row["reason"]]
     share = f"{100 * (row['rare_token_share'] or 0):.1f} %"
     if share != "0.0 %":
         remarks.append(f"{share} of tokens below probability {row['rare_below']:g}")
-    if row["looks_filtered"] is not None:
+    if row["reward_difference"] is not None:
         told = f"reward {row['reward_difference']:+.2f} against the parent's own"
         remarks.append(told + (": looks selected" if row["looks_filtered"] else ""))
     if row["too_long"]:
-        remarks.append(f"{row['too_long']} did not fit the parent's context")
+        remarks.append(f"{counted(row['too_long'], 'prompt')} did not fit the parent's context")
+    if row["truncated"] > VISIBLE_SHARE * row["own"]:
+        cut = f"{row['truncated']:,} of {row['own']:,}"
+        remarks.append(f"{cut} of the parent's own answers were cut off at the token limit")
     return remarks
