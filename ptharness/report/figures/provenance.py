@@ -51,8 +51,12 @@ def _figure(row: Row, sides: list[Row], lineage: Lineage) -> Figure:
         f"that {stage} was trained on{how}, and of its own answers to the same prompts.",
         files("provenance"),
         spec=_spec(sides or [row], row["own_nats_per_token"]),
-        note=f"gap {_gap(row)}: {MEASURED.get(row['provenance_measured'], NOTHING)}",
+        note="; ".join([f"gap {_meaning(row)}", *(f"{s['side']} {_meaning(s)}" for s in sides)]),
     )
+
+
+def _meaning(row: Row) -> str:
+    return f"{_gap(row)}: {MEASURED.get(row['provenance_measured'], NOTHING)}"
 
 
 def _spec(rows: list[Row], own: list[float]) -> dict[str, Any]:
@@ -91,7 +95,12 @@ def _spec(rows: list[Row], own: list[float]) -> dict[str, Any]:
     ]
     if len(given) > 1:
         dashes = alt.Scale(domain=list(given), range=DASHES[: len(given)])
-        legend = alt.Legend(title=None, orient="top", symbolStrokeColor="var(--series-1)")
+        legend = alt.Legend(
+            title=None,
+            orient="top",
+            labelColor="var(--ink)",
+            symbolStrokeColor="var(--series-1)",
+        )
         layers.append(
             sheet.chart(_outline(shares, list(given), edges))
             .mark_line(interpolate="step-after", strokeWidth=2)
