@@ -64,7 +64,7 @@ PROVENANCE = pa.schema(
         field(
             "looks_filtered",
             pa.bool_(),
-            "Whether the given are better than the parent's own; null without rewards of 10 prompts.",
+            "Whether the given are better than the parent's own; null without 10 prompts' rewards.",
         ),
         field(
             "misspelled",
@@ -72,7 +72,11 @@ PROVENANCE = pa.schema(
             "Trajectories that the parent's tokenizer changes: an unknown character, lower case.",
         ),
         field("truncated", pa.int32(), "Own samples that were cut off."),
-        field("too_long", pa.int32(), "Prompts left out: they or a trajectory do not fit the parent's context."),
+        field(
+            "too_long",
+            pa.int32(),
+            "Prompts left out, as they or a trajectory do not fit the context.",
+        ),
         field("level", pa.float64(), "Confidence of the intervals."),
         field("given_nats_per_token", NATS, "Of each given trajectory, for a histogram."),
         field("own_nats_per_token", NATS, "Of each own sample."),
