@@ -25,24 +25,25 @@ NO_ATTEMPTS = "multiple choice has no attempts"
 
 def choice_tasks(run: Mapping[str, Any]) -> frozenset[str]:
     """Tasks that are right or wrong by likelihoods, as run.json describes them."""
-    return frozenset(task for task, about in _tasks(run).items() if _is_choice(about))
+    return frozenset(task for task, about in described(run).items() if _is_choice(about))
 
 
 def has_choices_only(run: Mapping[str, Any]) -> bool:
     """Whether there is no task with attempts or a score of another kind."""
-    tasks = _tasks(run)
+    tasks = described(run)
     return bool(tasks) and len(choice_tasks(run)) == len(tasks)
 
 
 def choice_tags(run: Mapping[str, Any]) -> frozenset[str]:
     """Tags all of whose tasks are multiple choice."""
     tags: dict[bool, set[str]] = {True: set(), False: set()}
-    for about in _tasks(run).values():
+    for about in described(run).values():
         tags[_is_choice(about)].update(about.get("tags") or ())
     return frozenset(tags[True] - tags[False])
 
 
-def _tasks(run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def described(run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What run.json says of each task."""
     tasks = run.get("tasks")
     return tasks if isinstance(tasks, dict) else {}
 

@@ -56,26 +56,26 @@ def strips(tables: Tables, lineage: Lineage) -> tuple[list[Group], int]:
     table = tables.likelihoods("token_likelihoods")
     if table is None:
         return [], 0
-    names = ["source", "task", "item", "nats"]
+    heads = table.select(["source", "task", "item", "nats"]).to_pylist()
     parted = [
-        {**row, "place": place}
-        for place, row in enumerate(table.select(names).to_pylist())
+        place
+        for place, row in enumerate(heads)
         if lineage.known(row["source"]) and (row["nats"] or 0.0) >= LEAST_NATS
     ]
-    seen: dict[tuple[str, str], list[str]] = {}
+    seen: dict[tuple[str, str], set[str]] = {}
     ranked = []
-    for row in sorted(parted, key=lambda row: -row["nats"]):
-        items = seen.setdefault((row["source"], row["task"]), [])
+    for place in sorted(parted, key=lambda place: -heads[place]["nats"]):
+        row = heads[place]
+        items = seen.setdefault((row["source"], row["task"]), set())
         if row["item"] not in items:
-            ranked.append((len(items), -row["nats"], row["place"]))
-            items.append(row["item"])
+            ranked.append((len(items), -row["nats"], place))
+            items.add(row["item"])
     chosen = [place for *_, place in sorted(ranked)[:MOST_STRIPS]]
     rows = table.take(pa.array(chosen, pa.int64())).to_pylist()
     rows.sort(key=lambda row: (lineage.order(row["source"]), row["target"], -row["nats"]))
     groups = groupby(rows, lambda row: (row["source"], row["target"]))
-    return [(pair, [_strip(row) for row in found]) for pair, found in groups], (
-        len(parted) - len(chosen)
-    )
+    shown = [(pair, [_strip(row) for row in found]) for pair, found in groups]
+    return shown, len(parted) - len(chosen)
 
 
 def _strip(row: Row) -> Strip:
@@ -92,9 +92,10 @@ def _strip(row: Row) -> Strip:
 
 def judged_tokens(row: Row) -> int:
     """How many tokens of a row have all that is shown of them: a damaged table may hold fewer."""
-    judged = [row["source_logprobs_nats"] or (), row["target_logprobs_nats"] or ()]
-    divergences = row["divergences_nats"]
-    return min(map(len, [row["tokens"], *judged, *([] if divergences is None else [divergences])]))
+    lists = [row["tokens"], row["source_logprobs_nats"] or (), row["target_logprobs_nats"] or ()]
+    if row["divergences_nats"] is not None:
+        lists.append(row["divergences_nats"])
+    return min(map(len, lists))
 
 
 def shade(row: Row, place: int) -> int:

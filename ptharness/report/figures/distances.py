@@ -58,10 +58,10 @@ def distances(tables: Tables, lineage: Lineage) -> Distances:
         for row in tables.rows("distances")
         if lineage.known(row["source"]) and lineage.known(row["target"])
     ]
-    rows = [row for row in here if row["nats_per_token"] is not None and lineage.scope(row)]
+    rows = _known(here, "nats_per_token", lineage)
     undefined = [row for row in here if row["nats_per_token"] is None]
     empty = "" if rows else _why(tables, undefined, lineage)
-    scopes = tuple(sorted({scope.index for row in rows if (scope := lineage.scope(row))}))
+    scopes = _scopes(rows, lineage)
     matrix = Figure(
         "distances",
         "KL divergence on own samples",
@@ -75,7 +75,7 @@ def distances(tables: Tables, lineage: Lineage) -> Distances:
         note=_strangers(tables, lineage),
         most_width=680,
     )
-    points = list(_points(rows, tables, lineage))
+    points = _points(rows, tables, lineage)
     cost = Figure(
         "distance-cost",
         "How far a stage moved, and what it lost",
@@ -91,8 +91,7 @@ def distances(tables: Tables, lineage: Lineage) -> Distances:
 
 def _bits(here: list[Row], lineage: Lineage) -> Figure | None:
     """The same in a unit that vocabularies compare in; None where there is only one."""
-    rows = [row for row in here if row.get("excess_bits_per_byte") is not None]
-    rows = [row for row in rows if lineage.scope(row)]
+    rows = _known(here, "excess_bits_per_byte", lineage)
     if all(row["method"] for row in rows):
         return None
     return Figure(
@@ -102,9 +101,18 @@ def _bits(here: list[Row], lineage: Lineage) -> Figure | None:
         "more for its text, each in its own tokens.",
         files("distances"),
         spec=_matrix(rows, lineage, BITS),
-        scopes=tuple(sorted({scope.index for row in rows if (scope := lineage.scope(row))})),
+        scopes=_scopes(rows, lineage),
         most_width=680,
     )
+
+
+def _known(rows: list[Row], column: str, lineage: Lineage) -> list[Row]:
+    """The rows that have a number in a column, of scopes that the lineage has."""
+    return [row for row in rows if row[column] is not None and lineage.scope(row)]
+
+
+def _scopes(rows: list[Row], lineage: Lineage) -> tuple[int, ...]:
+    return tuple(sorted({scope.index for row in rows if (scope := lineage.scope(row))}))
 
 
 def _why(tables: Tables, undefined: list[Row], lineage: Lineage) -> str:

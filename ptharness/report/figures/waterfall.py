@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
+from ptharness.report.choices import described
 from ptharness.report.figures.base import (
     ROLE_COLOURS,
     Figure,
@@ -79,15 +80,9 @@ def _why(found: list[Row | None]) -> str:
     return "a stage of the main path has no change here"
 
 
-def _described(tables: Tables) -> dict[str, dict[str, Any]]:
-    """What run.json says of each task."""
-    described = tables.run.get("tasks")
-    return described if isinstance(described, dict) else {}
-
-
 def _members(tables: Tables, lineage: Lineage) -> dict[Scope, tuple[str, ...]]:
     """The tasks of each scope."""
-    tags = {task: about.get("tags") or () for task, about in _described(tables).items()}
+    tags = {task: about.get("tags") or () for task, about in described(tables.run).items()}
     return {
         scope: (scope.name,)
         if scope.kind == "task"
@@ -102,13 +97,13 @@ def _members(tables: Tables, lineage: Lineage) -> dict[Scope, tuple[str, ...]]:
 
 def _accuracies(tables: Tables) -> dict[tuple[str, str], float]:
     """By checkpoint and task: pass@1 as the analysis has it, else the primary yes/no metric."""
-    described = _described(tables)
+    about = described(tables.run)
     found: dict[tuple[str, str], float] = {
         (row["checkpoint"], row["task"]): row["value"]
         for row in tables.rows("metrics")
         if row["is_primary"]
         and row["value"] is not None
-        and (described.get(row["task"]) or {}).get("binary")
+        and (about.get(row["task"]) or {}).get("binary")
     }
     found.update(
         ((row["checkpoint"], row["task"]), row["estimate"])
