@@ -18,7 +18,7 @@ import yaml
 from ptharness_zoo import CHECKPOINTS, TRAJECTORIES
 
 from ptharness.cli import main
-from ptharness.cli.provenance import _remarks
+from ptharness.cli.provenance import _gap, _remarks
 from ptharness.errors import PluginError
 from ptharness.evaluation import Request
 from ptharness.observer import Observer
@@ -509,6 +509,11 @@ def test_what_is_remarked(fields: dict[str, Any], told: list[str]) -> None:
     said = _remarks({**ROW, **fields})[1:]
     assert len(said) == len(told)
     assert all(text.startswith(words) for text, words in zip(said, told, strict=True))
+
+
+def test_a_gap_of_nothing_is_not_below_nothing() -> None:
+    row = {"gap_nats_per_token": -0.0004, "gap_ci_low": -0.0001, "gap_ci_high": 0.05}
+    assert _gap(row) == "+0.000 [0.000, 0.050]"
 
 
 def test_why_nothing_is_said_of_selection(manifest: Path) -> None:

@@ -65,6 +65,11 @@ def test_a_caption_claims_no_history(measured: str, words: str) -> None:
     assert figure.note.endswith(f": {words}")
 
 
+def test_nothing_is_not_below_nothing() -> None:
+    (_, (cells,)) = drawn(row("all", gap=-0.0004, gap_ci_low=-0.0001))
+    assert cells["gap"] == "+0.000 [0.000, 0.050]"
+
+
 def test_a_minus_is_one_in_the_reason_too() -> None:
     reason = "the gap's interval holds -0.1 and 0.1; parent-like text"
     (_, (cells,)) = drawn(row("all", reason=reason))

@@ -170,7 +170,12 @@ def _cells(row: Row) -> dict[str, str]:
 def _gap(row: Row) -> str:
     if row["gap_nats_per_token"] is None:
         return NOTHING
-    text = f"{row['gap_nats_per_token']:+.3f}"
+    text = _nats(row["gap_nats_per_token"], "+")
     if row["gap_ci_low"] is not None:
-        text += f" [{row['gap_ci_low']:.3f}, {row['gap_ci_high']:.3f}]"
+        text += f" [{_nats(row['gap_ci_low'])}, {_nats(row['gap_ci_high'])}]"
     return text.replace("-", MINUS)
+
+
+def _nats(value: float, sign: str = "") -> str:
+    """With three decimals, and no sign of a minus where these are 0."""
+    return f"{round(value, 3) + 0.0:{sign}.3f}"
