@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
+import altair as alt
 import pytest
 
 from ptharness.report.figures.provenance import provenance
@@ -42,6 +43,7 @@ def drawn(*rows: dict[str, Any]) -> tuple[list[Any], list[dict[str, str]]]:
 def test_the_sides_of_pairs_are_drawn_apart() -> None:
     pairs = row("all"), row("chosen", "mixed", -0.17), row("rejected", "parent_unlike", 0.14)
     ((figure,), _) = drawn(*pairs)
+    alt.Chart.from_dict({**figure.spec, "datasets": {}})
     bars, outlines = figure.spec["datasets"].values()
     assert {one["l"] for one in bars} == {"own answers"}
     peaks = {one["l"]: one["x"] for one in outlines if one["y"] == 1.0}
