@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,26 +10,25 @@ from typing import Any
 
 import pyarrow as pa
 
-from ptharness.errors import ManifestError, TrajectoryError, near_misses
+from ptharness.errors import ManifestError, TrajectoryError
 from ptharness.evaluation import Request, Session
 from ptharness.fingerprint import digest
-from ptharness.lineage import Checkpoint
 from ptharness.observer import Observer
 from ptharness.planner import Work
 from ptharness.plugins import Plugins
 from ptharness.preparation import Prepared, prepare
 from ptharness.prompts import Kind, Template
+from ptharness.provenance.asked import Asked, of_file, of_stages
 from ptharness.provenance.rewards import RewardFunction, rewarded
 from ptharness.provenance.rows import stage_rows
 from ptharness.provenance.settings import ProvenanceSettings
 from ptharness.provenance.texts import given_texts, own_texts
-from ptharness.publish.columns import tag_values
 from ptharness.publish.files import write_table
 from ptharness.publish.likelihoods import fresh_rows
 from ptharness.report import write_report
 from ptharness.resolve_tasks import ResolvedTask
 from ptharness.results import Results
-from ptharness.schema import PROVENANCE, TAGS
+from ptharness.schema import PROVENANCE
 from ptharness.tasks.base import TaskSettings
 from ptharness.tasks.trajectories import TrajectoryTask
 from ptharness.trajectories import Trajectory, content_digest, remembered_choice
@@ -48,27 +46,6 @@ _OF_REWARDS = (
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A training set, and the checkpoint whose words it may be.
-
-    `where` is the key or option that names the file, `template` the folder of a tokenizer whose
-    chat template messages are rendered with if the parent has none, `about` the columns that say
-    which stage it is of, `failing` checkpoint and task of a `Failure`.
-    """
-
-    name: str
-    path: Path
-    where: str
-    parent: Checkpoint
-    template: Path
-    about: Mapping[str, Any]
-    failing: tuple[str, str]
-
-    def fail(self, session: Session, stage: str, message: str) -> None:
-        session.fail(Failure(*self.failing, stage, message))
-
-
-@dataclass(frozen=True)
 class _Read:
     """What is taken of a training set, and the digest of its content."""
 
@@ -80,7 +57,7 @@ class _Read:
 class _Made:
     """What is taken of a training set, and what the parent did with it."""
 
-    asked: _Asked
+    asked: Asked
     read: _Read
     own: Work
     given: Work
@@ -103,7 +80,7 @@ def measure_provenance(
     """
     session = Session.open(request, plugins, observer)
     try:
-        asked = _of_file(session, settings.file) if settings.file else _of_stages(session, settings)
+        asked = of_file(session, settings.file) if settings.file else of_stages(session, settings)
         made = _make(session, asked, settings)
         observer.analysing()
         rows = [row for one in made for row in _rows(one, session, settings, reward)]
@@ -128,92 +105,7 @@ def measure_provenance(
     return path, rows, failures
 
 
-# --- what is asked of whom --------------------------------------------------------------------
-
-
-def _of_file(session: Session, path: Path) -> list[_Asked]:
-    """The file under each checkpoint of the request."""
-    lineage = session.evaluation.lineage
-    tags = {**dict.fromkeys(tag.name for tag in TAGS), "lineage": lineage.name}
-    children = {name: c for c in reversed(lineage.checkpoints) for name in c.parents}
-    return [
-        _Asked(
-            f"{path.name} under {parent.name}",
-            path,
-            "--file",
-            parent,
-            # A base model has no chat template of its own.
-            children.get(parent.name, parent).tokenizer_directory,
-            {"file": str(path), **tags, "provenance_declared": None},
-            (parent.name, path.name),
-        )
-        for parent in session.evaluation.checkpoints
-    ]
-
-
-def _of_stages(session: Session, settings: ProvenanceSettings) -> list[_Asked]:
-    """The trajectories of each stage that is asked for, under its parent."""
-    lineage = session.evaluation.lineage
-    asked = []
-    for child in _with_trajectories(session, settings.stages):
-        assert child.stage is not None
-        assert child.stage.trajectories is not None
-        if len(child.parents) > 1:
-            why = (
-                f"has {len(child.parents)} parents, and its trajectories are compared with one; "
-                f"--file {child.stage.trajectories} compares them with any checkpoints"
-            )
-            session.fail(Failure(child.name, "", "provenance", why))
-            continue
-        declared = {"provenance_declared": child.stage.provenance.value}
-        asked.append(
-            _Asked(
-                child.name,
-                child.stage.trajectories,
-                f"checkpoints.{child.name}.trajectories",
-                lineage.by_name[child.parents[0]],
-                child.tokenizer_directory,
-                {**tag_values(lineage, child), **declared},
-                (child.name, ""),
-            )
-        )
-    return asked
-
-
-def _with_trajectories(session: Session, patterns: Sequence[str]) -> list[Checkpoint]:
-    """What each stage with trajectories made, of those that fit one of the patterns."""
-    evaluation = session.evaluation
-    with_data = {
-        checkpoint.name: checkpoint
-        for checkpoint in evaluation.lineage.checkpoints
-        if checkpoint.stage and checkpoint.stage.trajectories
-    }
-    if not with_data:
-        raise ManifestError(
-            "no stage names its `trajectories`, the file that it was trained on; add it, or name "
-            "any file with --file",
-            path=evaluation.manifest_path,
-            key="checkpoints",
-        )
-    for pattern in patterns:
-        if not fnmatch.filter(with_data, pattern):
-            raise ManifestError(
-                f"{pattern!r} fits no stage that names trajectories"
-                f"{near_misses(pattern, list(with_data))}",
-                path=evaluation.manifest_path,
-                key="--stages",
-            )
-    return [
-        checkpoint
-        for name, checkpoint in with_data.items()
-        if not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-    ]
-
-
-# --- asked and scored -------------------------------------------------------------------------
-
-
-def _make(session: Session, asked: Sequence[_Asked], settings: ProvenanceSettings) -> list[_Made]:
+def _make(session: Session, asked: Sequence[Asked], settings: ProvenanceSettings) -> list[_Made]:
     """Own samples and likelihoods of all that could be read and made."""
     read = _read(asked, session, settings)
     there = [one for one in asked if one.name in read]
@@ -234,7 +126,7 @@ def _make(session: Session, asked: Sequence[_Asked], settings: ProvenanceSetting
 
 
 def _read(
-    asked: Sequence[_Asked], session: Session, settings: ProvenanceSettings
+    asked: Sequence[Asked], session: Session, settings: ProvenanceSettings
 ) -> dict[str, _Read]:
     """The trajectories under their names; a file that cannot be read fails by name."""
     found: dict[str, _Read] = {}
@@ -256,7 +148,7 @@ def _read(
 
 
 def _prepared(
-    asked: Sequence[_Asked],
+    asked: Sequence[Asked],
     read: Mapping[str, _Read],
     session: Session,
     settings: ProvenanceSettings,
@@ -295,12 +187,12 @@ def _prepared(
     return prepared
 
 
-def _name(one: _Asked, kind: Kind) -> str:
+def _name(one: Asked, kind: Kind) -> str:
     return f"{'own answers for' if kind == 'generate' else 'trajectories of'} {one.name}"
 
 
 def _task(
-    one: _Asked,
+    one: Asked,
     kind: Kind,
     trajectories: tuple[Trajectory, ...],
     session: Session,
@@ -321,7 +213,7 @@ def _is_stored(session: Session, *works: Work) -> bool:
     return all(session.store.has("generation", unit.key) for unit in units)
 
 
-def _name_missing(session: Session, asked: Sequence[_Asked], made: Sequence[_Made]) -> None:
+def _name_missing(session: Session, asked: Sequence[Asked], made: Sequence[_Made]) -> None:
     """Nothing that was asked for stays without a row and without a failure that names it."""
     done = {one.asked.name for one in made}
     for one in asked:
