@@ -113,6 +113,30 @@ class Lineage:
             if child.stage and child.stage.teacher:
                 yield Edge(child.stage.teacher, child.name, "teacher")
 
+    def relation(self, source: str, target: str) -> str:
+        """What the source is to the target: child, parent, student, teacher, descendant, ancestor
+        or other."""
+        below, above = self.by_name[source], self.by_name[target]
+        if target in below.parents:
+            return "child"
+        if source in above.parents:
+            return "parent"
+        if below.stage and below.stage.teacher == target:
+            return "student"
+        if above.stage and above.stage.teacher == source:
+            return "teacher"
+        if target in self._ancestors[source]:
+            return "descendant"
+        return "ancestor" if source in self._ancestors[target] else "other"
+
+    @cached_property
+    def _ancestors(self) -> Mapping[str, frozenset[str]]:
+        """All checkpoints above each."""
+        above: dict[str, frozenset[str]] = {}
+        for one in self.checkpoints:
+            above[one.name] = frozenset(one.parents).union(*(above[p] for p in one.parents))
+        return above
+
     @cached_property
     def _roots(self) -> Mapping[str, tuple[str, ...]]:
         """The roots above each checkpoint; a root's own is itself."""

@@ -18,7 +18,7 @@ _PLAIN_MODELS = ("llama",)
 others it knows better.) Finding that out imports all of transformers and torch: half a minute
 against four seconds on the smallest machines. A test compares the two."""
 
-_BROKEN = "\ufffd"
+BROKEN = "\ufffd"
 """What stands for bytes that are no character."""
 _MOST_BYTES = 4
 """Of a character in UTF-8."""
@@ -64,11 +64,26 @@ def special_token_ids(tokenizer: Any) -> set[int]:
     return {*tokenizer.all_special_ids, *(number for number, token in added if token.special)}
 
 
+def texts_within(tokenizer: Any, sequences: Sequence[Sequence[int]]) -> list[str]:
+    """The text of each sequence of token ids as it stands after another text.
+
+    Alone, some tokenizers leave out the space before its first word.
+    """
+    if not sequences:
+        return []
+    anchor = list(tokenizer("a", add_special_tokens=False)["input_ids"])
+    whole = [anchor, *([*anchor, *ids] for ids in sequences)]
+    before, *texts = decode(tokenizer, whole, skip_special_tokens=False)
+    return [text.removeprefix(before) for text in texts]
+
+
 def spells(tokenizer: Any, ids: Sequence[int], text: str) -> bool:
-    """Whether token ids are this text, spaces aside, and not one with unknown characters,
-    lower-cased or otherwise normalised: only then is their likelihood that of the text."""
-    (back,) = decode(tokenizer, [ids], skip_special_tokens=False)
-    return "".join(back.split()) == "".join(text.split())
+    """Whether token ids are this text and not one with unknown characters, lower-cased or
+    otherwise normalised: only then is their likelihood that of the text.
+
+    The space that some tokenizers put before a text is no difference.
+    """
+    return texts_within(tokenizer, [ids])[0] in (text, f" {text}")
 
 
 def token_texts(tokenizer: Any, sequences: Sequence[Sequence[int]]) -> list[list[str]]:
@@ -76,29 +91,22 @@ def token_texts(tokenizer: Any, sequences: Sequence[Sequence[int]]) -> list[list
 
     A character that several tokens make up is the first one's; the others are empty.
     """
-    # Alone, the first token of a text loses the space before it with some tokenizers.
-    anchor = list(tokenizer("a", add_special_tokens=False)["input_ids"])
-    (before,) = decode(tokenizer, [anchor], skip_special_tokens=False)
-
-    def texts_of(groups: Sequence[Sequence[int]]) -> list[str]:
-        anchored = [[*anchor, *ids] for ids in groups]
-        found = decode(tokenizer, anchored, skip_special_tokens=False)
-        return [text.removeprefix(before) for text in found]
-
     distinct = sorted({token for ids in sequences for token in ids})
-    alone = dict(zip(distinct, texts_of([[token] for token in distinct]), strict=True))
+    alone = dict(
+        zip(distinct, texts_within(tokenizer, [[token] for token in distinct]), strict=True)
+    )
     made = []
     for ids in sequences:
         texts = [alone[token] for token in ids]
         place = 0
         while place < len(ids):
             end = place + 1
-            while _BROKEN in texts[place] and end < min(place + _MOST_BYTES, len(ids)):
+            while BROKEN in texts[place] and end < min(place + _MOST_BYTES, len(ids)):
                 end += 1
-                (whole,) = texts_of([ids[place:end]])
-                if _BROKEN not in whole:
+                (whole,) = texts_within(tokenizer, [ids[place:end]])
+                if BROKEN not in whole:
                     texts[place:end] = [whole, *[""] * (end - place - 1)]
-            place = end if _BROKEN not in texts[place] else place + 1
+            place = end if BROKEN not in texts[place] else place + 1
         made.append(texts)
     return made
 

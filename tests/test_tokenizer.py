@@ -93,6 +93,8 @@ def test_tokens_have_the_text_that_they_have_within_a_text() -> None:
         ["a", "\U0001f600", "", "", "", "b"],
         [],
     ]
+    assert tokenizer.token_texts(of_bytes, []) == []
+    assert tokenizer.token_texts(of_bytes, [[]]) == [[]]
     # A character that is cut off stays broken, and what follows it is whole.
     assert tokenizer.token_texts(of_bytes, [sequences[1][:3]]) == [["a", "\ufffd", "\ufffd"]]
     cut = [*sequences[1][:3], *ids_of(of_bytes, "b\u00e9")]
@@ -113,6 +115,7 @@ def test_what_a_tokenizer_cannot_spell() -> None:
     assert tokenizer.spells(spaced, ids_of(spaced, "a b"), "a b")
     assert not tokenizer.spells(spaced, ids_of(spaced, "a c"), "a c"), "an unknown character"
     assert not tokenizer.spells(spaced, ids_of(spaced, "A b"), "A b"), "lower-cased"
+    assert not tokenizer.spells(of_bytes, ids_of(of_bytes, "ab"), "a b"), "a space is lost"
 
 
 def test_special_tokens_are_those_that_decoding_leaves_out() -> None:

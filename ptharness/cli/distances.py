@@ -189,5 +189,6 @@ def _value(
     if low is None or high is None:
         return text
     if short:
-        return f"{text} \u00b1{(high - low) / 2:.3f}"
+        # To its farther end, as in the report.
+        return f"{text} \u00b1{max(row[column] - low, high - row[column]):.3f}"
     return f"{text} [{low:.3f}, {high:.3f}]" if whole else text

@@ -31,10 +31,13 @@ def show_tokens(
         print_json(finite(values))
         return
     print_text(f"task    {safe(task)}\nitem    {safe(item)}")
-    prompt = safe(rows[0]["prompt"] or "(none)", keep_lines=True)
-    print_text("prompt  " + prompt.replace("\n", "\n        "))
+    prompt = None
     for same in _equal(rows):
         row = same[0]
+        if row["prompt"] != prompt:
+            prompt = row["prompt"]
+            shown = safe(prompt or "(none)", keep_lines=True)
+            print_text("prompt  " + shown.replace("\n", "\n        "))
         of = sum(r["source"] == row["source"] and r["target"] == row["target"] for r in rows)
         print_text(f"\n{row['source']}, {len(same)} of {of}: {_likely(row)}")
         count = judged_tokens(row)

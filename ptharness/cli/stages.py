@@ -17,7 +17,7 @@ from ptharness.report.choices import (
     choice_tasks,
     has_choices_only,
 )
-from ptharness.report.numbers import amount, interval
+from ptharness.report.numbers import MINUS, amount, interval, points
 from ptharness.report.sentences import movement
 from ptharness.results import Results
 from ptharness.text import safe
@@ -99,7 +99,7 @@ def choice_cells(estimates: Mapping[str, Row], columns: Sequence[tuple[str, str]
             yield "-"
         else:
             told = f"{amount(quantity, row['estimate'])} {interval(row)}"
-            yield told.rstrip().replace("\u2212", "-").replace("\u00a0", " ")
+            yield told.rstrip().replace(MINUS, "-").replace("\u00a0", " ")
 
 
 def heading(results: Results, stages: Sequence[Row]) -> str:
@@ -195,9 +195,7 @@ def _three(found: Mapping[str, Row]) -> str:
 
 
 def _points(value: float) -> str:
-    """`+22.0`, and `0.0` without a sign."""
-    text = f"{100 * value:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text
+    return points(value).replace(MINUS, "-")
 
 
 def _rows(results: Results, table: str, scope: str) -> Iterator[Row]:

@@ -10,6 +10,7 @@ Between vocabularies there is no divergence; there the judge reads the text in i
 
 from __future__ import annotations
 
-from ptharness.distances.measure import DistanceSettings, Method, measure_distances
+from ptharness.distances.measure import DistanceSettings, measure_distances
+from ptharness.distances.pairs import Method
 
 __all__ = ["DistanceSettings", "Method", "measure_distances"]

@@ -12,7 +12,7 @@ import numpy as np
 from ptharness.analysis.distances import divergence, text_bits
 from ptharness.analysis.resampling import Estimate
 from ptharness.distances.texts import Row, Sample, TextSet
-from ptharness.lineage import Lineage
+from ptharness.fingerprint import digest
 from ptharness.tokenizer import token_texts
 
 INFINITE = "infinite: the target rules out tokens that the source may say"
@@ -33,70 +33,106 @@ class Item:
     samples: int
 
 
-def items_of(texts: TextSet, samples: Sequence[Sample]) -> list[Item]:
+@dataclass(frozen=True)
+class Judged:
+    """What is known of one pair on one task: items, of how many texts, and how many of these were
+    not judged, as the judge's tokenizer cannot spell them or its context is too short."""
+
+    task: str
+    protocol: str
+    items: tuple[Item, ...]
+    texts: int
+    unspelled: int
+    too_long: int
+
+
+def summed_up(texts: TextSet, samples: Sequence[Sample]) -> Judged:
     """What is judged, by item."""
-    rows = texts.prompts.rows
-    items, clusters = rows["item"].to_pylist(), rows["cluster"].to_pylist()
     by_item: dict[str, list[Sample]] = {}
     for sample in samples:
-        by_item.setdefault(items[sample.row], []).append(sample)
-    made = []
+        by_item.setdefault(sample.said.item, []).append(sample)
+    items = []
     for found in by_item.values():
         source_bits, target_bits = np.mean([sample.bits for sample in found], axis=0).tolist()
-        made.append(
+        items.append(
             Item(
                 texts.task,
-                clusters[found[0].row],
+                found[0].said.cluster,
                 float(np.mean([sample.nats for sample in found])),
-                float(np.mean([len(sample.source) for sample in found])),
+                float(np.mean([len(sample.said.token_ids) for sample in found])),
                 source_bits,
                 target_bits,
                 float(np.mean([sample.bytes for sample in found])),
                 len(found),
             )
         )
-    return made
+    count = len(texts.said)
+    too_long = count - texts.unspelled - len(samples)
+    return Judged(texts.task, texts.protocol, tuple(items), count, texts.unspelled, too_long)
 
 
 def distance_rows(
-    common: Mapping[str, Any], items: Sequence[Item], left_out: int, level: float
+    common: Mapping[str, Any], judged: Sequence[Judged], level: float
 ) -> Iterator[Row]:
-    """A row per task of one pair, and one over all of them.
+    """A row per task of one pair, after one over all of them where there are several.
 
-    Without a `method` in `common` the vocabularies differ, and `left_out` texts could not be
-    spelled in the target's.
+    Without a `method` in `common` the vocabularies differ.
     """
-    reason = ""
+    made = [_row(common, [one], "task", one.task, level) for one in judged]
+    if len(made) > 1:
+        # What a task lacks, the mean of all lacks too; what has no item is in none.
+        there = [one for one in judged if one.items]
+        yield _row(common, there or judged, "pooled", "pooled", level)
+    yield from made
+
+
+def _row(
+    common: Mapping[str, Any], judged: Sequence[Judged], scope: str, task: str, level: float
+) -> Row:
+    items = [item for one in judged for item in one.items]
+    protocols = sorted(one.protocol for one in judged)
+    row = {
+        **common,
+        "scope": scope,
+        "task": task,
+        "tasks": len({item.task for item in items}),
+        "protocol": protocols[0] if scope == "task" else digest(protocols)[:12],
+        "level": level,
+        "items": len(items),
+        "samples": sum(item.samples for item in items),
+    }
+    why = None
     if not common["method"]:
-        reason = OTHER_VOCABULARY
-        if left_out:
-            reason += f"; {left_out} texts are left out, which the target's tokenizer cannot spell"
+        why = OTHER_VOCABULARY
     elif not all(math.isfinite(item.nats) for item in items):
-        reason = INFINITE
-    if not items or reason == INFINITE:
-        about = {"scope": "pooled", "task": "pooled", "tasks": 0, "items": 0, "samples": 0}
-        yield {**common, **about, "reason": reason}
-        return
-    tasks = list(dict.fromkeys(item.task for item in items))
-    scopes = [("task", task, [item for item in items if item.task == task]) for task in tasks]
-    if len(tasks) > 1:
-        scopes.insert(0, ("pooled", "pooled", list(items)))
-    for scope, task, found in scopes:
-        yield {
-            **common,
-            "scope": scope,
-            "task": task,
-            "tasks": len({item.task for item in found}),
-            **_estimates(found, level, reason),
-            "level": level,
-            "items": len(found),
-            "samples": sum(item.samples for item in found),
-        }
+        why = INFINITE
+    if items:
+        row |= _estimates(items, level, is_defined=why is None)
+    reasons = [why, row["reason"], *_left_out(judged)]
+    return {**row, "reason": "; ".join(reason for reason in reasons if reason) or None}
 
 
-def _estimates(items: Sequence[Item], level: float, reason: str) -> Row:
+def _left_out(judged: Sequence[Judged]) -> Iterator[str]:
+    texts = sum(one.texts for one in judged)
+    if unspelled := sum(one.unspelled for one in judged):
+        yield f"the target's tokenizer cannot spell {unspelled:,} of {texts:,} texts"
+    if too_long := sum(one.too_long for one in judged):
+        yield f"{too_long:,} of {texts:,} texts do not fit the target's context"
+
+
+def _estimates(items: Sequence[Item], level: float, *, is_defined: bool) -> Row:
     clusters = [f"{item.task}/{item.cluster}" for item in items]
     tasks = [item.task for item in items]
+    row: Row = {"reason": None}
+    if is_defined:
+        found = divergence(
+            [item.nats for item in items], [item.tokens for item in items], clusters, tasks, level
+        )
+        row |= _columns("nats_per_token", found.per_token)
+        row |= _columns("nats_per_sequence", found.per_sequence)
+        row["reason"] = found.per_token.reason
+    if not all(math.isfinite(item.target_bits) for item in items):
+        return row
     bits = text_bits(
         [item.source_bits for item in items],
         [item.target_bits for item in items],
@@ -105,22 +141,9 @@ def _estimates(items: Sequence[Item], level: float, reason: str) -> Row:
         tasks,
         level,
     )
-    told = {
-        "source_bits_per_byte": bits.source,
-        "target_bits_per_byte": bits.target,
-        **_columns("excess_bits_per_byte", bits.excess),
-    }
-    if reason:
-        return {**told, "reason": reason}
-    found = divergence(
-        [item.nats for item in items], [item.tokens for item in items], clusters, tasks, level
-    )
-    return {
-        **told,
-        **_columns("nats_per_token", found.per_token),
-        **_columns("nats_per_sequence", found.per_sequence),
-        "reason": found.per_token.reason,
-    }
+    row |= {"source_bits_per_byte": bits.source, "target_bits_per_byte": bits.target}
+    row |= _columns("excess_bits_per_byte", bits.excess)
+    return row | {"reason": row["reason"] or bits.excess.reason}
 
 
 def _columns(name: str, found: Estimate) -> Row:
@@ -137,45 +160,16 @@ def token_rows(texts: TextSet, samples: Sequence[Sample], tokenizer: Any) -> Ite
 
     `tokenizer` is the writer's.
     """
-    rows = texts.prompts.rows
-    items, prompts = rows["item"].to_pylist(), rows["prompt"].to_pylist()
-    ids = [rows["continuation_token_ids"][sample.row].as_py() for sample in samples]
+    ids = [sample.said.token_ids for sample in samples]
     for sample, tokens in zip(samples, token_texts(tokenizer, ids), strict=True):
         yield {
             "task": texts.task,
-            "item": items[sample.row],
-            "sample": sample.number,
-            "prompt": prompts[sample.row],
+            "item": sample.said.item,
+            "sample": sample.said.number,
+            "prompt": sample.said.prompt,
             "nats": sample.log_ratio,
             "tokens": tokens,
-            "source_logprobs_nats": sample.source,
+            "source_logprobs_nats": sample.said.logprobs,
             "target_logprobs_nats": sample.target,
             "divergences_nats": sample.divergences,
         }
-
-
-def relation(lineage: Lineage, source: str, target: str) -> str:
-    """What the source is to the target."""
-    above, below = lineage.by_name[target], lineage.by_name[source]
-    if target in below.parents:
-        return "child"
-    if source in above.parents:
-        return "parent"
-    if below.stage and below.stage.teacher == target:
-        return "student"
-    if above.stage and above.stage.teacher == source:
-        return "teacher"
-    if target in _ancestors(lineage, source):
-        return "descendant"
-    return "ancestor" if source in _ancestors(lineage, target) else "other"
-
-
-def _ancestors(lineage: Lineage, name: str) -> set[str]:
-    found: set[str] = set()
-    waiting = list(lineage.by_name[name].parents)
-    while waiting:
-        parent = waiting.pop()
-        if parent not in found:
-            found.add(parent)
-            waiting += lineage.by_name[parent].parents
-    return found

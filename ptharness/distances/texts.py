@@ -9,13 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from ptharness.analysis.distances import exact_divergence, log_ratios
+from ptharness.analysis.distances import exact_divergence
 from ptharness.fingerprint import digest
 from ptharness.lineage import Checkpoint
 from ptharness.planner import Work
@@ -23,44 +22,57 @@ from ptharness.prompts import PromptSet, PromptSetHeader
 from ptharness.schema import PROMPTS
 from ptharness.store import UnitStore
 from ptharness.tasks.encoding import PromptEncoder
-from ptharness.tokenizer import special_token_ids, spells
+from ptharness.tokenizer import BROKEN, special_token_ids, spells, texts_within
 
-VERSION = 2
+VERSION = 3
 
 _LOGPROBS, _DISTRIBUTIONS = "token_logprobs_nats", "distributions_nats"
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Row = dict[str, Any]
+Place = tuple[int, int]
+"""Document and sample."""
 
 
 @dataclass(frozen=True)
 class Said:
-    """A sample of its writer.
+    """A sample as its writer said it.
 
     `text` leaves special tokens out; `is_text` says of each token whether it is in it. `logprobs`
     are in nats. Shapes (tokens,).
     """
 
-    text: str
+    item: str
+    cluster: str
+    number: int
+    prompt: str
+    token_ids: tuple[int, ...]
     is_text: np.ndarray[Any, np.dtype[np.bool_]]
+    text: str
     logprobs: Array
 
 
 @dataclass(frozen=True)
 class TextSet:
-    """Samples of one checkpoint on one task, under (document, sample), and their prompt set.
+    """Samples of one checkpoint on one task, and the prompt set in which a judge is asked for them.
 
-    `own_tokens` says whether they are asked in their writer's tokens; `left_out` how many are not
-    asked, since the judge's tokenizer cannot spell them.
+    `own_tokens` says whether that is in their writer's tokens. Where it is not, `unspelled` counts
+    those that are not asked since the judge's tokenizer cannot spell them.
     """
 
     source: Checkpoint
     task: str
+    protocol: str
     key: str
     prompts: PromptSet
-    said: Mapping[tuple[int, int], Said]
+    said: Mapping[Place, Said]
     own_tokens: bool = True
-    left_out: int = 0
+    unspelled: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all samples."""
+        return sum(len(said.token_ids) for said in self.said.values())
 
 
 @dataclass(frozen=True)
@@ -72,22 +84,15 @@ class Sample:
     where these are not there.
     """
 
-    row: int
-    number: int
     said: Said
     target: Array
     own_tokens: bool = True
     divergences: Array | None = None
 
     @property
-    def source(self) -> Array:
-        """Log-probabilities of its tokens under the writer."""
-        return self.said.logprobs
-
-    @property
     def log_ratio(self) -> float:
         """log p_source - log p_target of the tokens drawn, in nats."""
-        return log_ratios(self.source, self.target)
+        return float(self.said.logprobs.sum() - self.target.sum())
 
     @property
     def nats(self) -> float:
@@ -99,11 +104,11 @@ class Sample:
     @property
     def bits(self) -> tuple[float, float]:
         """Bits of its text under the writer and under the judge, without special tokens."""
-        mine = self.source[self.said.is_text].sum()
+        mine = self.said.logprobs[self.said.is_text].sum()
         theirs = self.target[self.said.is_text] if self.own_tokens else self.target
         return -float(mine) / math.log(2), -float(theirs.sum()) / math.log(2)
 
-    @cached_property
+    @property
     def bytes(self) -> int:
         """Of its text, in UTF-8."""
         return len(self.said.text.encode("utf-8", "surrogatepass"))
@@ -114,40 +119,51 @@ def make_text_set(work: Work, tokenizer: Any, store: UnitStore, samples: int) ->
 
     `tokenizer` is the writer's.
     """
-    prompts = work.planned.prompts
-    starts = prompts.document_starts
-    special = np.array(sorted(special_token_ids(tokenizer)))
+    task = work.planned.prompts.header.task
+    prompts = work.planned.prompts.slice_documents(0, work.documents)
     columns = ["document", "item", "cluster", "document_digest", "prompt", "prompt_token_ids"]
-    asked = prompts.rows.select(columns).to_pylist()
+    asked = prompts.select(columns).to_pylist()
+    starts = work.planned.prompts.document_starts
     rows: list[Row] = []
-    said: dict[tuple[int, int], Said] = {}
+    drawn: list[Row] = []
     for unit in work.generation:
         if unit.first_sample:
             continue
         first = int(starts[unit.first_document])
-        table = store.read(
-            "generation", unit.key, ["row", "sample", "token_ids", _LOGPROBS, "text"]
-        )
+        table = store.read("generation", unit.key, ["row", "sample", "token_ids", _LOGPROBS])
         for row in table.to_pylist():
             about = asked[first + row["row"]]
             is_first = first + row["row"] == starts[about["document"]]
             if row["sample"] < samples and row["token_ids"] and is_first:
-                rows.append(
-                    {
-                        **about,
-                        "request": row["sample"],
-                        "continuation_token_ids": row["token_ids"],
-                    }
-                )
-                said[about["document"], row["sample"]] = Said(
-                    row["text"] or "",
-                    ~np.isin(row["token_ids"], special),
-                    np.asarray(row[_LOGPROBS], np.float64),
-                )
-    rows.sort(key=lambda row: (row["document"], row["request"]))
+                ids = row["token_ids"]
+                rows.append({**about, "request": row["sample"], "continuation_token_ids": ids})
+                drawn.append({**row, **about})
     key = digest("texts", VERSION, [unit.key for unit in work.generation], samples)
-    stored = _stored(key, f"{work.checkpoint.name}-{prompts.header.task}", rows, store)
-    return TextSet(work.checkpoint, prompts.header.task, key, stored, said)
+    stored = _stored(key, f"{work.checkpoint.name}-{task}", rows, store)
+    said = _said(drawn, tokenizer)
+    return TextSet(work.checkpoint, task, work.planned.protocol, key, stored, said)
+
+
+def _said(drawn: Sequence[Row], tokenizer: Any) -> dict[Place, Said]:
+    special = np.array(sorted(special_token_ids(tokenizer)))
+    is_text = [~np.isin(row["token_ids"], special) for row in drawn]
+    kept = [
+        np.asarray(row["token_ids"])[plain].tolist()
+        for row, plain in zip(drawn, is_text, strict=True)
+    ]
+    return {
+        (row["document"], row["sample"]): Said(
+            row["item"],
+            row["cluster"],
+            row["sample"],
+            row["prompt"],
+            tuple(row["token_ids"]),
+            plain,
+            text,
+            np.asarray(row[_LOGPROBS], np.float64),
+        )
+        for row, plain, text in zip(drawn, is_text, texts_within(tokenizer, kept), strict=True)
+    }
 
 
 def respell(
@@ -155,50 +171,63 @@ def respell(
 ) -> TextSet:
     """The same texts after the prompts of a judge with another vocabulary, in its tokens.
 
-    `asked` is its prompt set of the same task. Empty texts are not asked.
+    `asked` is its prompt set of the same task. Empty texts are not asked: they take no bits. A text
+    is left out in which a character is cut off, which the judge's tokenizer changes, or of which
+    it makes a special token.
     """
-    columns = ["document", "prompt", "prompt_token_ids"]
+    last = max((document for document, _ in texts.said), default=-1)
     prompts: dict[int, Row] = {}
-    for row in asked.rows.select(columns).to_pylist():
+    columns = ["document", "prompt", "prompt_token_ids"]
+    for row in asked.slice_documents(0, last + 1).select(columns).to_pylist():
         prompts.setdefault(row["document"], row)
     rows = [
         {**row, **prompts[row["document"]], "continuation": text}
         for row in texts.prompts.rows.select(PROMPTS.names).to_pylist()
-        if (text := texts.said[row["document"], row["request"]].text) and row["document"] in prompts
+        if (text := texts.said[row["document"], row["request"]].text)
     ]
-    encoder = PromptEncoder(tokenizer)
-    spelled = encoder.continuations(
+    encoded = PromptEncoder(tokenizer).continuations(
         [(row["prompt"], row["prompt_token_ids"], row["continuation"]) for row in rows]
     )
+    special = special_token_ids(tokenizer)
     kept = [
         {**row, "continuation_token_ids": ids}
-        for row, ids in zip(rows, spelled, strict=True)
-        if ids and spells(tokenizer, ids, row["continuation"])
+        for row, ids in zip(rows, encoded, strict=True)
+        if BROKEN not in row["continuation"]
+        and special.isdisjoint(ids)
+        and spells(tokenizer, ids, row["continuation"])
     ]
     key = digest("texts", VERSION, texts.key, asked_key)
-    name = f"{texts.source.name}-{texts.task}"
     return replace(
         texts,
         key=key,
-        prompts=_stored(key, name, kept, store),
+        prompts=_stored(key, f"{texts.source.name}-{texts.task}", kept, store),
         own_tokens=False,
-        left_out=len(rows) - len(kept),
+        unspelled=len(rows) - len(kept),
     )
 
 
 def _stored(key: str, name: str, rows: Sequence[Row], store: UnitStore) -> PromptSet:
+    rows = sorted(rows, key=lambda row: (row["document"], row["request"]))
     header = PromptSetHeader(
         task=name, kind="loglikelihood", documents=len({row["document"] for row in rows})
     )
-    table = PromptSet(header, pa.Table.from_pylist(list(rows), schema=PROMPTS)).to_table()
+    table = PromptSet(header, pa.Table.from_pylist(rows, schema=PROMPTS)).to_table()
     store.write("prompts", key, table)
     return PromptSet.from_table(table)
 
 
 def judged_samples(
-    texts: TextSet, work: Work, own: Work | None, store: UnitStore
+    texts: TextSet, work: Work | None, own: Work | None, store: UnitStore
 ) -> Iterator[Sample]:
-    """The samples that a judge's stored work is of; exact with the writer's own work on them."""
+    """The samples that a judge's stored work is of; exact with the writer's own work on them.
+
+    Those that did not fit the judge's context are not among them.
+    """
+    if not texts.own_tokens:
+        nothing = np.empty(0)
+        yield from (Sample(s, nothing, own_tokens=False) for s in texts.said.values() if not s.text)
+    if work is None:
+        return
     columns = [texts.prompts.rows[name].to_pylist() for name in ("document", "request")]
     places = list(zip(*columns, strict=True))
     for i, unit in enumerate(work.generation):
@@ -209,12 +238,9 @@ def judged_samples(
         for row, logprobs in zip(*(column.to_pylist() for column in table), strict=True):
             if not logprobs or (own and row not in source):
                 continue
-            place = places[first + row]
             shape = len(logprobs), -1
             yield Sample(
-                first + row,
-                place[1],
-                texts.said[place],
+                texts.said[places[first + row]],
                 np.asarray(logprobs, np.float64),
                 texts.own_tokens,
                 exact_divergence(source[row].reshape(shape), target[row].reshape(shape))

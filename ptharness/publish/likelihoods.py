@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +18,67 @@ from ptharness.schema import LIKELIHOODS
 from ptharness.trajectories import content_digest
 
 Row = Mapping[str, Any]
+Prints = Mapping[str, CheckpointPrint]
+
+_PAIR = (
+    *("source", "target", "relation"),
+    *("source_fingerprint", "target_fingerprint", "source_tokenizer", "target_tokenizer"),
+)
+_STAGE = ("checkpoint", "parent", "parent_fingerprint", "trajectories")
+"""Columns that say what a row is of."""
 
 
-def drop_stale(folder: Path, lineage: Lineage, prints: Mapping[str, CheckpointPrint]) -> list[str]:
+def drop_stale(folder: Path, lineage: Lineage, prints: Prints) -> list[str]:
     """Rewrite the tables of a folder with the rows that still hold; names of those that changed.
 
     A table without any is deleted: what it was made of is in the store.
     """
     changed = []
-    for name, schema in LIKELIHOODS.items():
+    for name in LIKELIHOODS:
         path = folder / f"{name}.parquet"
         table = _read(path)
         if table is None:
             continue
         fresh = _fresh(path, table, lineage, prints)
-        if len(fresh) == table.num_rows:
+        if fresh.num_rows == table.num_rows:
             continue
         changed.append(path.name)
-        if fresh:
-            write_table(path, pa.Table.from_pylist(fresh, schema=schema), "")
+        if fresh.num_rows:
+            write_table(path, fresh, "")
         else:
             path.unlink()
     return changed
 
 
-def fresh_rows(path: Path, lineage: Lineage, prints: Mapping[str, CheckpointPrint]) -> list[Row]:
+def fresh_rows(path: Path, lineage: Lineage, prints: Prints) -> list[Row]:
     """The rows of a table that still hold; none where it cannot be read."""
     table = _read(path)
-    return [] if table is None else _fresh(path, table, lineage, prints)
+    return [] if table is None else list(_fresh(path, table, lineage, prints).to_pylist())
+
+
+def replace_rows(
+    path: Path,
+    rows: Sequence[Row],
+    schema: pa.Schema,
+    measured: Collection[tuple[str, str, str]],
+    lineage: Lineage,
+    prints: Prints,
+) -> None:
+    """Write a table of pairs anew: these rows for what was `measured` (source, target and task),
+    and beside them those of before that still hold."""
+    made = pa.Table.from_pylist(list(rows), schema=schema)
+    before = _read(path)
+    kept = None if before is None else _fresh(path, before, lineage, prints)
+    # One without rows may have other columns.
+    if kept is not None and kept.num_rows:
+        columns = [kept[name].to_pylist() for name in ("source", "target", "task")]
+        others = [place not in measured for place in zip(*columns, strict=True)]
+        kept = kept.filter(pa.array(others, pa.bool_()))
+        made = pa.concat_tables([kept.select(schema.names).cast(schema), made])
+    order = {checkpoint.name: at for at, checkpoint in enumerate(lineage.checkpoints)}
+    sides = [[order[name] for name in made[side].to_pylist()] for side in ("source", "target")]
+    ranks = sorted(range(made.num_rows), key=lambda at: (sides[0][at], sides[1][at]))
+    write_table(path, made.take(pa.array(ranks, pa.int64())), "")
 
 
 def _read(path: Path) -> pa.Table | None:
@@ -56,32 +89,38 @@ def _read(path: Path) -> pa.Table | None:
         return None
 
 
-def _fresh(
-    path: Path, table: pa.Table, lineage: Lineage, prints: Mapping[str, CheckpointPrint]
-) -> list[Row]:
+def _fresh(path: Path, table: pa.Table, lineage: Lineage, prints: Prints) -> pa.Table:
     """The rows that hold; none of a table with other columns."""
     try:
-        rows = checked(path, table).to_pylist()
+        table = checked(path, table)
     except ResultsError:
-        return []
-    return [row for row in rows if _holds(row, lineage, prints)]
+        return table.slice(0, 0)
+    # Rows may hold every token of long texts: only what they are of becomes Python's values.
+    about = [name for name in (*_PAIR, *_STAGE) if name in table.column_names]
+    holds = [_holds(row, lineage, prints) for row in table.select(about).to_pylist()]
+    return table.filter(pa.array(holds, pa.bool_()))
 
 
-def _holds(row: Row, lineage: Lineage, prints: Mapping[str, CheckpointPrint]) -> bool:
-    """Whether the checkpoints that a row names are there, and have the weights that it is of.
+def _holds(row: Row, lineage: Lineage, prints: Prints) -> bool:
+    """Whether the checkpoints that a row names are there and related as it says, and have the
+    weights and the tokenizer that it is of.
 
-    Weights that this run did not read are taken to be the same.
+    What this run did not read is taken to be the same.
     """
-    sides = {"parent": "parent_fingerprint"}
-    if "source" in row:
-        sides = {"source": "source_fingerprint", "target": "target_fingerprint"}
-    for side, fingerprint in sides.items():
-        name, expected = str(row.get(side)), row.get(fingerprint)
+    sides = ("source", "target") if "source" in row else ("parent",)
+    for side in sides:
+        name = str(row[side])
         if name not in lineage.by_name:
             return False
-        if expected and name in prints and prints[name].weights != expected:
-            return False
-    return "checkpoint" not in row or _is_of_stage(row, lineage)
+        if name in prints:
+            read = {"fingerprint": prints[name].weights, "tokenizer": prints[name].tokenizer}
+            stored = {what: row.get(f"{side}_{what}") for what in read}
+            if any(value and value != read[what] for what, value in stored.items()):
+                return False
+    if "source" in row:
+        related = lineage.relation(row["source"], row["target"])
+        return bool(related == row.get("relation", "child"))
+    return _is_of_stage(row, lineage)
 
 
 def _is_of_stage(row: Row, lineage: Lineage) -> bool:

@@ -19,7 +19,7 @@ WHY = (
     "Expansion and reshaping are not defined on multiple choice: they compare what several "
     "attempts at an item reach, and a choice is made once. No role is measured on it."
 )
-UNKNOWN = "-: not comparable, or the choices of the items are not known"
+UNKNOWN = "-: not comparable, too few items, or the choices of the items are not known"
 NO_ATTEMPTS = "multiple choice has no attempts"
 
 

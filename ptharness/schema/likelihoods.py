@@ -91,7 +91,10 @@ DISTANCES = pa.schema(
         field("target", TAG, "Checkpoint that judges them.", nullable=False),
         field("source_fingerprint", pa.string(), "Digest of the source's weights."),
         field("target_fingerprint", pa.string(), "Digest of the target's weights."),
+        field("source_tokenizer", pa.string(), "Digest of the source's tokenizer and template."),
+        field("target_tokenizer", pa.string(), "Digest of the target's."),
         field("engine", TAG, "Engine that generated and scored."),
+        field("protocol", pa.string(), "Digest of how was asked and drawn."),
         field(
             "relation",
             TAG,
@@ -128,7 +131,7 @@ DISTANCES = pa.schema(
         field("level", pa.float64(), "Confidence of the intervals."),
         field("items", pa.int32(), "Items that it rests on.", nullable=False),
         field("samples", pa.int32(), "Samples that it rests on.", nullable=False),
-        field("reason", pa.string(), "Why the divergence is undefined."),
+        field("reason", pa.string(), "Why something is undefined, and what is left out."),
     ]
 )
 
@@ -139,7 +142,10 @@ TOKEN_LIKELIHOODS = pa.schema(
         field("target", TAG, "Its parent, which judges it.", nullable=False),
         field("source_fingerprint", pa.string(), "Digest of the source's weights."),
         field("target_fingerprint", pa.string(), "Digest of the target's weights."),
+        field("source_tokenizer", pa.string(), "Digest of the source's tokenizer and template."),
+        field("target_tokenizer", pa.string(), "Digest of the target's."),
         TASK,
+        field("protocol", pa.string(), "Digest of how was asked and drawn."),
         ITEM,
         field("sample", pa.int32(), "Number of the sample.", nullable=False),
         field("prompt", pa.string(), "As it was asked."),

@@ -46,8 +46,8 @@ def test_a_few_checkpoints_are_a_matrix(capsys: pytest.CaptureFixture[str]) -> N
     _show(rows("base", "sft"))
     out = capsys.readouterr().out
     assert "says / judged by" in out
-    assert "0.000 \u00b10.500" in out, "never -0.000"
-    assert "1.000 \u00b10.500" in out
+    assert "0.000 \u00b10.750" in out, "never -0.000"
+    assert "1.000 \u00b10.750" in out
     assert "90 % intervals (sampled)" in out
     assert "bits per byte" not in out, "one vocabulary"
 

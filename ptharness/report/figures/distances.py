@@ -243,13 +243,14 @@ def _points(rows: list[Row], tables: Tables, lineage: Lineage) -> list[Row]:
             method = f", {row['method']}" if row["method"] else ""
             text = (
                 f"{row['target']} \u2192 {row['source']}\nKL {_shown(row['nats_per_token']):.3f} "
-                f"nats per token{method}\nattrition {100 * abs(found['estimate']):.1f} points"
+                f"nats per token{method}\nattrition {100 * found['estimate']:.1f} points"
             )
             points.append(
                 {
                     "s": scope.index,
                     "x": round(max(row["nats_per_token"], 0.0), 4),
-                    "y": round(abs(found["estimate"]), 4),
+                    # Without attrition the estimate may come out above 0.
+                    "y": round(max(-found["estimate"], 0.0), 4),
                     "l": shortened(row["source"]),
                     "t": text,
                 }
