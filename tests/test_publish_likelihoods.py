@@ -21,10 +21,10 @@ def run(tmp_path: Path) -> Run:
     return made
 
 
-def distances(run: Run, *sources: str) -> Path:
+def distances(run: Run, *sources: str, relation: str = "child") -> Path:
     """`distances.parquet` with a row for each source, judged by base."""
     path = run.folder / "distances.parquet"
-    known = {"target": "base", "relation": "other", "scope": "task", "task": "add"}
+    known = {"target": "base", "relation": relation, "scope": "task", "task": "add"}
     counts = {"lineage": "arith", "tasks": 1, "items": 2, "samples": 2}
     rows = [{**known, **counts, "source": source} for source in sources]
     write_table(path, pa.Table.from_pylist(rows, schema=DISTANCES), "")
@@ -38,6 +38,12 @@ def test_rows_of_checkpoints_that_are_gone_go(run: Run) -> None:
     assert drop_stale(run.folder, lineage, {}) == [path.name]
     assert pq.read_table(path)["source"].to_pylist() == ["sft"]
     assert drop_stale(run.folder, lineage, {}) == []
+
+
+def test_rows_of_another_relation_go(run: Run) -> None:
+    path = distances(run, "sft", relation="descendant")
+    assert fresh_rows(path, run.evaluation.lineage, {}) == []
+    assert drop_stale(run.folder, run.evaluation.lineage, {}) == [path.name]
 
 
 @pytest.mark.parametrize("column", ["source", "nats_per_token", "target_fingerprint"])
