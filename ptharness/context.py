@@ -41,19 +41,6 @@ class Fit:
     too_long: int
     shortened: int
 
-    def __str__(self) -> str:
-        parts = []
-        if self.too_long:
-            parts.append(
-                f"{self.too_long:,} of {self.documents:,} prompts do not fit and count as failed"
-            )
-        if self.shortened:
-            parts.append(
-                f"{self.shortened:,} of {self.documents:,} leave less than max_tokens for the "
-                "completion"
-            )
-        return "; ".join(parts)
-
 
 def request_tokens(rows: pa.Table) -> Array:
     """Tokens of each request, prompt and continuation together. Shape (rows,)."""

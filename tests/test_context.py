@@ -63,9 +63,6 @@ def test_a_text_of_any_length_is_asked() -> None:
 def test_the_fit_counts_documents() -> None:
     found = fit(rows((0, 5, 0), (1, 20, 0), (2, 8, 0), (3, 9, 0)), "generate", 10, max_tokens=4)
     assert (found.documents, found.too_long, found.shortened) == (4, 1, 2)
-    assert "1 of 4 prompts do not fit" in str(found)
-    assert "2 of 4 leave less than max_tokens" in str(found)
-    assert str(fit(rows((0, 5, 0)), "generate", 10, max_tokens=4)) == ""
 
 
 def test_a_limit_binds_only_where_it_changes_something() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ptharness.executors.base import UnitFailed, WorkerRestarted
 from ptharness.observer import Observer
-from ptharness.planner import Plan
+from ptharness.planner import Plan, Work
 from ptharness.scoring import Marked
 from ptharness.text import safe
 from ptharness.units import Failure, GenerationUnit
@@ -22,6 +22,21 @@ if TYPE_CHECKING:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def _misfits(work: Work) -> str:
+    """What does not fit the checkpoint's context; empty where all does."""
+    fit, header = work.planned.fit(work.documents), work.planned.prompts.header
+    parts = []
+    if fit.too_long:
+        # Where nothing is scored, nothing fails.
+        failed = " and count as failed" if header.metrics else ""
+        parts.append(f"{fit.too_long:,} of {fit.documents:,} prompts do not fit{failed}")
+    if fit.shortened:
+        parts.append(
+            f"{fit.shortened:,} of {fit.documents:,} leave less than max_tokens for the completion"
+        )
+    return "; ".join(parts)
 
 
 class ProgressObserver(Observer):
@@ -89,7 +104,7 @@ class ProgressObserver(Observer):
     def planned(self, plan: Plan, cached: int) -> None:
         """Say what is to be done, and which prompts do not fit."""
         for work in plan.work:
-            if told := str(work.planned.fit(work.documents)):
+            if told := _misfits(work):
                 name, task = work.checkpoint.name, work.planned.prompts.header.task
                 self.say(
                     f"{name} x {task}: {told}; a request may have {work.planned.limit:,} tokens"

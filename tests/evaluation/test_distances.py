@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
+from ptharness.cli.progress import ProgressObserver
 from ptharness.distances import DistanceSettings, Method, measure_distances, pairs
 from ptharness.distances.rows import Item, Judged, distance_rows
 from ptharness.distances.texts import TextSet, _said, respell
@@ -261,7 +264,11 @@ def test_texts_that_do_not_fit_the_judge_are_said(toys: Toys) -> None:
         path.write_text(json.dumps(config | {"max_position_embeddings": positions}))
         request = Request(toys.folder / "lineage.yaml", toys.out)
         settings = DistanceSettings(documents=12, samples=2)
-        _, rows, _ = measure_distances(request, settings, load_plugins([PLUGIN]), Observer())
+        told = StringIO()
+        observer = ProgressObserver(Console(file=told))
+        with observer.showing():
+            _, rows, _ = measure_distances(request, settings, load_plugins([PLUGIN]), observer)
+        assert "prompts do not fit; a request may have" in told.getvalue().replace("\n", " ")
         row = next(r for r in rows if (r["source"], r["target"]) == ("base", "grpo"))
         assert (0 < row["samples"] < 24) == some
         assert row["reason"].endswith(
