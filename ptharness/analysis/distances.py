@@ -8,7 +8,7 @@ vocabulary at every visited prefix (`exact`) it has the same mean and less noise
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -115,7 +115,7 @@ def mean_of_tasks(
     """
     terms = np.stack([top, bottom], axis=1)
     found = [
-        MacroMeans.of(terms[of], [clusters[place] for place in of]).ratio(name, level)
+        _with_known_ends(MacroMeans.of(terms[of], [clusters[place] for place in of]), name, level)
         for of in _places(tasks)
     ]
     if len(found) == 1:
@@ -123,21 +123,39 @@ def mean_of_tasks(
     for one in found:
         if one.estimate is None:
             return Estimate(level=level, items=len(top), reason=one.reason)
-    at, stderr, low, high = (
+    at, stderr = (
         np.array([getattr(one, part) for one in found], np.float64)
-        for part in ("estimate", "stderr", "ci_low", "ci_high")
+        for part in ("estimate", "stderr")
     )
-    mean, count = float(at.mean()), len(found)
+    mean, error = float(at.mean()), float(np.hypot.reduce(stderr)) / len(found)
+    for one in found:
+        if one.ci_low is None:
+            return replace(one, estimate=mean, stderr=error, items=len(top))
+    low, high = (
+        np.array([getattr(one, part) for one in found], np.float64)
+        for part in ("ci_low", "ci_high")
+    )
+    below, above = np.hypot.reduce(at - low), np.hypot.reduce(high - at)
     return Estimate(
         mean,
-        float(np.hypot.reduce(stderr)) / count,
-        mean - float(np.hypot.reduce(at - low)) / count,
-        mean + float(np.hypot.reduce(high - at)) / count,
+        error,
+        mean - float(below) / len(found),
+        mean + float(above) / len(found),
         "mover",
         level,
         None,
         len(top),
     )
+
+
+def _with_known_ends(means: MacroMeans, name: str, level: float) -> Estimate:
+    """The ratio; without an interval where it is the same on all items, for nats have no bound from
+    which to tell how far others may lie."""
+    found = means.ratio(name, level)
+    if found.ci_method != "rule_of_three":
+        return found
+    reason = "the same on all items, so its interval is not known"
+    return replace(found, ci_low=None, ci_high=None, ci_method=None, p=None, reason=reason)
 
 
 def _places(tasks: Sequence[Any]) -> list[npt.NDArray[np.int64]]:

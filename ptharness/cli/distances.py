@@ -127,13 +127,14 @@ def _show(rows: list[dict[str, Any]]) -> None:
         for row in rows
         if row["scope"] == "pooled" or (row["source"], row["target"]) not in pooled
     ]
-    _show_pairs(whole, "nats_per_token", "KL(child || parent)", "KL(parent || child)")
+    has_intervals = _show_pairs(
+        whole, "nats_per_token", "KL(child || parent)", "KL(parent || child)"
+    )
     methods = " and ".join(sorted({row["method"] for row in whole if row.get("method")}))
     level = next((row["level"] for row in whole if row["level"]), 0.95)
-    told = (
-        "nats per token by which the judge finds a sample less likely than its writer does, "
-        f"{100 * level:g} % intervals"
-    )
+    told = "nats per token by which the judge finds a sample less likely than its writer does"
+    if has_intervals:
+        told += f", {100 * level:g} % intervals"
     print_text(f"{told} ({methods})" if methods else told)
     for reason in dict.fromkeys(row["reason"] for row in whole if row.get("reason")):
         pairs = [f"{r['source']} -> {r['target']}" for r in whole if r.get("reason") == reason]
@@ -147,8 +148,9 @@ def _show(rows: list[dict[str, Any]]) -> None:
         )
 
 
-def _show_pairs(rows: list[dict[str, Any]], column: str, down: str, up: str) -> None:
-    """One quantity of each pair; of many checkpoints those of stages, both ways."""
+def _show_pairs(rows: list[dict[str, Any]], column: str, down: str, up: str) -> bool:
+    """One quantity of each pair; of many checkpoints those of stages, both ways. Whether there was
+    room for intervals."""
     at = {(row["source"], row["target"]): row for row in rows}
     names = list(dict.fromkeys([r["source"] for r in rows] + [r["target"] for r in rows]))
     if len(names) <= MOST_IN_A_MATRIX:
@@ -164,7 +166,7 @@ def _show_pairs(rows: list[dict[str, Any]], column: str, down: str, up: str) -> 
             for name in names
         ]
         print_table(("says / judged by", *names), cells)
-        return
+        return has_room
     cells = [
         (
             row["source"],
@@ -176,6 +178,7 @@ def _show_pairs(rows: list[dict[str, Any]], column: str, down: str, up: str) -> 
         if row["relation"] == "child"
     ]
     print_table(("child", "parent", down, up), cells)
+    return True
 
 
 def _value(

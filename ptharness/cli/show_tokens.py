@@ -46,11 +46,12 @@ def show_tokens(
             print_text(f"{INDENT}{text}\n{INDENT}{bars}".rstrip())
         if count > most:
             print_text(f"{INDENT}and {count - most:,} tokens more; --full shows them")
-    exact = all(row["divergences_nats"] is not None for row in rows)
-    what = (
-        "KL divergence of the next token"
-        if exact
-        else "nats by which the parent finds a token less likely"
+    for name, why in _unjudged(view, wanted).items():
+        print_text(f"\n{name}: {why}")
+    kinds = {row["divergences_nats"] is not None for row in rows}
+    what = " or, where there is no KL, ".join(
+        ["KL divergence of the next token"] * (True in kinds)
+        + ["nats by which the parent finds a token less likely"] * (False in kinds)
     )
     scale = "  ".join(f"{bar} {least:g}" for bar, least in zip(BARS[1:], SHADES, strict=True))
     print_text(f"\n{what}, from: {scale}")
@@ -69,6 +70,9 @@ def _rows(view: ItemView, task: str, item: str, wanted: Sequence[str]) -> list[R
         for row in view.tables.of_items(path, columns, {item})
         if row["task"] == task and (not wanted or row["source"] in wanted)
     ]
+    whys = _unjudged(view, wanted)
+    if not rows and wanted and len(whys) == len(set(wanted)):
+        raise ResultsError(f"{path}: {'; '.join(f'{name} {why}' for name, why in whys.items())}")
     if not rows:
         of = f" of {', '.join(wanted)}" if wanted else ""
         raise ResultsError(
@@ -78,6 +82,18 @@ def _rows(view: ItemView, task: str, item: str, wanted: Sequence[str]) -> list[R
     places = {name: place for place, name in enumerate(view.checkpoints)}
     order = len(places)
     return sorted(rows, key=lambda row: (places.get(row["source"], order), row["sample"]))
+
+
+def _unjudged(view: ItemView, wanted: Sequence[str]) -> dict[str, str]:
+    """Why checkpoints that are asked for have no tokens that a parent could judge."""
+    parents = view.results.arrow("checkpoints", ["checkpoint", "parents"]).to_pylist()
+    whys = {row["checkpoint"]: "has no parent" for row in parents if not row["parents"]}
+    if (view.results.path / "distances.parquet").is_file():
+        columns = ["source", "relation", "method", "samples"]
+        for row in view.results.arrow("distances", columns).to_pylist():
+            if row["relation"] == "child" and row["method"] is None:
+                whys[row["source"]] = "has another vocabulary than its parent: no tokens in common"
+    return {name: whys[name] for name in wanted if name in whys}
 
 
 def _equal(rows: Sequence[Row]) -> Iterator[list[Row]]:

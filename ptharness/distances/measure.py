@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ptharness.distances.pairs import How, Method, Pair, Tokenizers, bounded, ways
-from ptharness.distances.rows import distance_rows, summed_up, token_rows
+from ptharness.distances.rows import POOLED, distance_rows, summed_up, token_rows
 from ptharness.distances.texts import Row, TextSet, judged_samples, make_text_set, respell
 from ptharness.errors import ManifestError
 from ptharness.evaluation import Request, Session
@@ -17,7 +18,7 @@ from ptharness.planner import Plan, PlannedTask, Work, plan_work
 from ptharness.plugins import Plugins
 from ptharness.preparation import Prepared, token_limit
 from ptharness.protocol import SAMPLE_BLOCK, SHARD_DOCUMENTS
-from ptharness.publish.likelihoods import replace_rows
+from ptharness.publish.likelihoods import fresh_rows, replace_rows
 from ptharness.report import write_report
 from ptharness.resolve_tasks import ResolvedTask
 from ptharness.results import Results
@@ -94,14 +95,22 @@ def measure_distances(
         session.close()
     path = session.folder / "distances.parquet"
     if rows:
-        measured = {(row["source"], row["target"], row["task"]) for row in rows}
         lineage, prints = session.evaluation.lineage, session.prints
-        replace_rows(path, rows, DISTANCES, measured, lineage, prints)
+        before = fresh_rows(path, lineage, prints) if request.tasks else []
+        # Those of some tasks say less than what there is of all.
+        wider = {_pair_and_task(row) for row in before if row["task"] == POOLED and row["tasks"]}
+        written = [row for row in rows if _pair_and_task(row) not in wider]
+        measured = {_pair_and_task(row) for row in written}
+        replace_rows(path, written, DISTANCES, measured, lineage, prints)
         beside = path.with_name("token_likelihoods.parquet")
         replace_rows(beside, tokens, TOKEN_LIKELIHOODS, measured, lineage, prints)
         if (session.folder / "run.json").is_file():
             write_report(Results(session.folder))
     return path, rows, tuple(session.failures)
+
+
+def _pair_and_task(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return row["source"], row["target"], row["task"]
 
 
 # --- own samples ------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from ptharness.distances.texts import Row, Sample, TextSet
 from ptharness.fingerprint import digest
 from ptharness.tokenizer import token_texts
 
+POOLED = "pooled"
 INFINITE = "infinite: the target rules out tokens that the source may say"
 OTHER_VOCABULARY = "another vocabulary: its tokens are not these"
 
@@ -74,16 +75,16 @@ def summed_up(texts: TextSet, samples: Sequence[Sample]) -> Judged:
 def distance_rows(
     common: Mapping[str, Any], judged: Sequence[Judged], level: float
 ) -> Iterator[Row]:
-    """A row per task of one pair, after one over all of them where there are several.
+    """A row over all tasks of one pair, and one per task.
 
     Without a `method` in `common` the vocabularies differ.
     """
-    made = [_row(common, [one], "task", one.task, level) for one in judged]
-    if len(made) > 1:
+    if judged:
         # What a task lacks, the mean of all lacks too; what has no item is in none.
         there = [one for one in judged if one.items]
-        yield _row(common, there or judged, "pooled", "pooled", level)
-    yield from made
+        yield _row(common, there or judged, POOLED, POOLED, level)
+    for one in judged:
+        yield _row(common, [one], "task", one.task, level)
 
 
 def _row(
@@ -143,7 +144,9 @@ def _estimates(items: Sequence[Item], level: float, *, is_defined: bool) -> Row:
     )
     row |= {"source_bits_per_byte": bits.source, "target_bits_per_byte": bits.target}
     row |= _columns("excess_bits_per_byte", bits.excess)
-    return row | {"reason": row["reason"] or bits.excess.reason}
+    if bits.excess.estimate is None:
+        row["reason"] = row["reason"] or bits.excess.reason
+    return row
 
 
 def _columns(name: str, found: Estimate) -> Row:

@@ -130,7 +130,7 @@ def _read(
 ) -> dict[str, _Read]:
     """The trajectories under their names; a file that cannot be read fails by name."""
     found: dict[str, _Read] = {}
-    problem: ManifestError | None = None
+    problems: list[tuple[Asked, TrajectoryError]] = []
     for one in asked:
         told = partial(session.observer.reading, one.path.name)
         try:
@@ -138,12 +138,13 @@ def _read(
             chosen = remembered_choice(one.path, settings.prompts, settings.per_prompt, told)
             found[one.name] = _Read(content, tuple(chosen))
         except TrajectoryError as error:
-            problem = problem or ManifestError(
-                str(error), path=session.evaluation.manifest_path, key=one.where
-            )
-            one.fail(session, "trajectories", str(error))
-    if problem and not found:
-        raise problem
+            problems.append((one, error))
+    if problems and not found:
+        first, problem = problems[0]
+        where = session.evaluation.manifest_path
+        raise ManifestError(str(problem), path=where, key=first.where) from problem
+    for one, problem in problems:
+        one.fail(session, "trajectories", str(problem))
     return found
 
 

@@ -56,11 +56,11 @@ def strips(tables: Tables, lineage: Lineage) -> tuple[list[Group], int]:
     table = tables.likelihoods("token_likelihoods")
     if table is None:
         return [], 0
-    heads = table.select(["source", "task", "item", "nats"]).to_pylist()
+    heads = table.select(["source", "target", "task", "item", "nats"]).to_pylist()
     parted = [
         place
         for place, row in enumerate(heads)
-        if lineage.known(row["source"]) and (row["nats"] or 0.0) >= LEAST_NATS
+        if _is_edge(row, lineage) and (row["nats"] or 0.0) >= LEAST_NATS
     ]
     seen: dict[tuple[str, str], set[str]] = {}
     ranked = []
@@ -76,6 +76,12 @@ def strips(tables: Tables, lineage: Lineage) -> tuple[list[Group], int]:
     groups = groupby(rows, lambda row: (row["source"], row["target"]))
     shown = [(pair, [_strip(row) for row in found]) for pair, found in groups]
     return shown, len(parted) - len(chosen)
+
+
+def _is_edge(row: Row, lineage: Lineage) -> bool:
+    """Whether the row is of a child and its parent in this lineage."""
+    child = lineage.by_name.get(row["source"])
+    return child is not None and row["target"] in child.parents
 
 
 def _strip(row: Row) -> Strip:
@@ -121,4 +127,5 @@ def _token(row: Row, place: int) -> Token:
 
 
 def _probability(logprob: float) -> str:
-    return f"{100 * math.exp(min(logprob, 0.0)):.2g} %"
+    percent = 100 * math.exp(min(logprob, 0.0))
+    return f"{percent:.3g} %" if percent >= 0.001 else "< 0.001 %"

@@ -95,6 +95,10 @@ def test_the_interval_covers() -> None:
 def test_a_checkpoint_does_not_differ_from_itself() -> None:
     same = logprobs(np.random.default_rng(3), TOKENS, VOCABULARY)
     assert exact_divergence(same, same).tolist() == [0.0] * TOKENS
+    for tasks in (["one"] * 20, ["one"] * 10 + ["other"] * 10):
+        found = divergence([0.0] * 20, [5.0] * 20, range(20), tasks).per_token
+        assert (found.estimate, found.ci_low, found.ci_high) == (0.0, None, None)
+        assert found.reason == "the same on all items, so its interval is not known"
 
 
 NATS = [1.0, 1.5, 0.5, 1.0, 6.0, 7.0, 5.0, 8.0]

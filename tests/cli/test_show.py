@@ -24,7 +24,7 @@ from ptharness.cli.differences import bounded, marked, one_line
 from ptharness.errors import ResultsError
 from ptharness.item_view import ItemView
 from ptharness.results import Results
-from ptharness.schema import TOKEN_LIKELIHOODS
+from ptharness.schema import DISTANCES, TOKEN_LIKELIHOODS
 from tests.synthetic import Run, add_correct
 
 HOSTILE = "\x1b[2J[bold]up[/bold]\u202e <b>\u200b"
@@ -273,6 +273,20 @@ def test_an_item_that_was_not_judged_says_how_to_have_it(
     told = refused(capsys, folder, "--task", "add", "--item", judged, "--tokens")
     assert "`ptharness distances MANIFEST` writes it" in told
     (folder / "away").rename(folder / "token_likelihoods.parquet")
+
+
+def test_why_a_checkpoint_has_no_judged_tokens_is_said(
+    folder: Path, judged: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (folder, "--task", "add", "--item", judged, "--tokens", "--checkpoints")
+    assert "base has no parent" in refused(capsys, *words, "base")
+    assert "base: has no parent" in shown(capsys, *words, "base,sft")
+    pair = {"source": "grpo", "target": "sft", "relation": "child", "scope": "task", "task": "add"}
+    counts = {"lineage": "made-up", "tasks": 1, "items": 0, "samples": 0}
+    table = pa.Table.from_pylist([{**pair, **counts}], schema=DISTANCES)
+    pq.write_table(table, folder / "distances.parquet")
+    assert "grpo: has another vocabulary than its parent" in shown(capsys, *words, "sft,grpo")
+    (folder / "distances.parquet").unlink()
 
 
 @pytest.mark.parametrize("direction", ["gained", "lost"])

@@ -107,8 +107,12 @@ def test_what_was_not_measured_again_stays(toys: Toys) -> None:
     every = places("distances", "token_likelihoods")
     assert len(every[0]) == 6 * 3
     assert {task for *_, task, _ in every[1]} == {"toy", "toy_two"}
+    pooled = Results(toys.out / "toys").read("distances").query("scope == 'pooled'")
+    assert set(pooled.tasks) == {2}
     measure(toys, tasks=("toy",))
     assert places("distances", "token_likelihoods") == every
+    again = Results(toys.out / "toys").read("distances").query("scope == 'pooled'")
+    assert set(again.tasks) == {2}, "those of one task say less"
     measure(toys, checkpoints=("base", "sft"))
     assert places("distances", "token_likelihoods") == every
 
@@ -139,7 +143,7 @@ def test_a_table_with_other_columns_is_replaced(toys: Toys) -> None:
     whole = pq.read_table(file)
     pq.write_table(whole.drop_columns(["protocol"]), file)
     measure(toys, checkpoints=("base", "sft"))
-    assert pq.read_table(file).num_rows == 2, "of what cannot be told whether it holds, none stays"
+    assert pq.read_table(file).num_rows == 4, "of what cannot be told whether it holds, none stays"
     pq.write_table(whole.append_column("more", pa.nulls(whole.num_rows)), file)
     measure(toys, checkpoints=("base", "sft"))
     assert pq.read_table(file).schema.names == whole.schema.names
@@ -203,9 +207,11 @@ def test_texts_that_another_vocabulary_cannot_spell_are_left_out(toys: Toys) -> 
 def test_where_no_text_can_be_spelled_nothing_is_told_of_it(toys: Toys) -> None:
     letters = "".join(map(chr, range(33, 127)))
     write_code_points(toys.folder / "checkpoints" / "grpo", without=letters)
-    (row,) = [r for r in measure(toys) if (r["source"], r["target"]) == ("sft", "grpo")]
-    assert (row["samples"], row["target_bits_per_byte"]) == (0, None)
-    assert "cannot spell 8 of 8 texts" in row["reason"]
+    rows = [r for r in measure(toys) if (r["source"], r["target"]) == ("sft", "grpo")]
+    assert [row["task"] for row in rows] == ["pooled", "toy"]
+    for row in rows:
+        assert (row["samples"], row["target_bits_per_byte"]) == (0, None)
+        assert "cannot spell 8 of 8 texts" in row["reason"]
 
 
 def respelled(tokenizer: Any, store: Path, *samples: list[int]) -> tuple[TextSet, TextSet]:
