@@ -9,7 +9,6 @@ import click
 
 from ptharness.cli.output import JSON_OPTION, print_json, print_table, print_text
 from ptharness.cli.session import Session
-from ptharness.cli.show_list import width
 from ptharness.text import safe
 
 MOST_IN_A_MATRIX = 8
@@ -151,6 +150,8 @@ def _show(rows: list[dict[str, Any]]) -> None:
 def _show_pairs(rows: list[dict[str, Any]], column: str, down: str, up: str) -> bool:
     """One quantity of each pair; of many checkpoints those of stages, both ways. Whether there was
     room for intervals."""
+    from ptharness.cli.show_list import width
+
     at = {(row["source"], row["target"]): row for row in rows}
     names = list(dict.fromkeys([r["source"] for r in rows] + [r["target"] for r in rows]))
     if len(names) <= MOST_IN_A_MATRIX:
@@ -184,7 +185,7 @@ def _show_pairs(rows: list[dict[str, Any]], column: str, down: str, up: str) -> 
 def _value(
     row: dict[str, Any] | None, column: str, *, short: bool = False, whole: bool = False
 ) -> str:
-    """A value with no interval, half of one, or both ends; `-` where there is none."""
+    """A value alone, with how far its interval reaches, or with both ends; `-` for none."""
     if row is None or row.get(column) is None:
         return "-"
     text = f"{round(row[column], 3) + 0.0:.3f}"  # no -0.000

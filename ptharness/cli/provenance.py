@@ -226,17 +226,14 @@ def _rounded(value: float | None) -> str:
 
 
 def _gap(row: dict[str, Any]) -> str:
+    from ptharness.report.numbers import nats
+
     if row["gap_nats_per_token"] is None:
         return "-"
-    text = _nats(row["gap_nats_per_token"], "+")
+    text = nats(row["gap_nats_per_token"], "+")
     if row["gap_ci_low"] is None:
         return text
-    return f"{text} [{_nats(row['gap_ci_low'])}, {_nats(row['gap_ci_high'])}]"
-
-
-def _nats(value: float, sign: str = "") -> str:
-    """With three decimals, and no sign of a minus where these are 0."""
-    return f"{round(value, 3) + 0.0:{sign}.3f}"
+    return f"{text} [{nats(row['gap_ci_low'])}, {nats(row['gap_ci_high'])}]"
 
 
 def _remarks(row: dict[str, Any]) -> list[str]:

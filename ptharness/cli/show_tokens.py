@@ -89,7 +89,7 @@ def _unjudged(view: ItemView, wanted: Sequence[str]) -> dict[str, str]:
     parents = view.results.arrow("checkpoints", ["checkpoint", "parents"]).to_pylist()
     whys = {row["checkpoint"]: "has no parent" for row in parents if not row["parents"]}
     if (view.results.path / "distances.parquet").is_file():
-        columns = ["source", "relation", "method", "samples"]
+        columns = ["source", "relation", "method"]
         for row in view.results.arrow("distances", columns).to_pylist():
             if row["relation"] == "child" and row["method"] is None:
                 whys[row["source"]] = "has another vocabulary than its parent: no tokens in common"

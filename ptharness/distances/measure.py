@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ptharness.analysis.inputs import POOLED
 from ptharness.distances.pairs import How, Method, Pair, Tokenizers, bounded, ways
-from ptharness.distances.rows import POOLED, distance_rows, summed_up, token_rows
+from ptharness.distances.rows import distance_rows, summed_up, token_rows
 from ptharness.distances.texts import Row, TextSet, judged_samples, make_text_set, respell
 from ptharness.errors import ManifestError
 from ptharness.evaluation import Request, Session

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from ptharness.analysis.distances import divergence, text_bits
+from ptharness.analysis.inputs import POOLED
 from ptharness.analysis.resampling import Estimate
 from ptharness.distances.texts import Row, Sample, TextSet
 from ptharness.fingerprint import digest
 from ptharness.tokenizer import token_texts
 
-POOLED = "pooled"
 INFINITE = "infinite: the target rules out tokens that the source may say"
 OTHER_VOCABULARY = "another vocabulary: its tokens are not these"
 

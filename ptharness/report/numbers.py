@@ -49,6 +49,11 @@ def points(value: float | None) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", MINUS)
 
 
+def nats(value: float, sign: str = "") -> str:
+    """Nats with three decimals, and no minus where these are 0; `sign` may be `+`."""
+    return f"{round(value, 3) + 0.0:{sign}.3f}"
+
+
 def percent(value: float | None) -> str:
     """A share in per cent, without the sign `%`."""
     return NOTHING if value is None else _unsigned(f"{100 * value:.1f}")

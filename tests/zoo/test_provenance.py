@@ -73,6 +73,22 @@ def test_the_planted_provenance_is_measured(folder: Path) -> None:
     assert "in 1 engine start" in told
 
 
+def test_distillation_shows_its_variant(tmp_path: Path) -> None:
+    """Two declared apart, on the words of a teacher or on own rollouts; both are the parent's, for
+    that teacher is the parent of the first."""
+    rows, _ = measure(tmp_path, "--stages", "student*", "--prompts", "200")
+    for stage, declared in (("student_skd", "off_policy"), ("student", "on_policy")):
+        row = rows[stage, "all"]
+        assert (row["provenance_declared"], row["provenance_measured"]) == (declared, "parent_like")
+    # What the teacher said is not what base would: no stage says so, but its file does.
+    file = str(MANIFEST.parent / "trajectories" / "student_skd.jsonl.gz")
+    rows, _ = measure(tmp_path, "--file", file, "--checkpoints", "base", "--prompts", "200")
+    (row,) = rows.values()
+    assert row["parent"] == "base"
+    assert row["provenance_measured"] in ("mixed", "parent_unlike")
+    assert row["gap_ci_low"] > 0.1  # type: ignore[operator]
+
+
 def test_what_is_scored_is_kept(folder: Path) -> None:
     """The same again generates nothing, and the stages that are not named keep their rows.
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ptharness.report.figures.base import DASHES, Figure, Sheet
 from ptharness.report.lineage import Lineage
-from ptharness.report.numbers import MINUS, NOTHING
+from ptharness.report.numbers import MINUS, NOTHING, nats
 from ptharness.report.tables import Row, Tables, files
 
 BINS = 24
@@ -170,12 +170,7 @@ def _cells(row: Row) -> dict[str, str]:
 def _gap(row: Row) -> str:
     if row["gap_nats_per_token"] is None:
         return NOTHING
-    text = _nats(row["gap_nats_per_token"], "+")
+    text = nats(row["gap_nats_per_token"], "+")
     if row["gap_ci_low"] is not None:
-        text += f" [{_nats(row['gap_ci_low'])}, {_nats(row['gap_ci_high'])}]"
+        text += f" [{nats(row['gap_ci_low'])}, {nats(row['gap_ci_high'])}]"
     return text.replace("-", MINUS)
-
-
-def _nats(value: float, sign: str = "") -> str:
-    """With three decimals, and no sign of a minus where these are 0."""
-    return f"{round(value, 3) + 0.0:{sign}.3f}"
